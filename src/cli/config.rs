@@ -1,0 +1,12 @@
+//! `sconce config`.
+
+use super::{CliError, Common};
+
+/// Flags of `sconce config`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// Runs it.
+pub(crate) fn run(_args: &Args, _common: &Common) -> Result<(), CliError> {
+    todo!()
+}

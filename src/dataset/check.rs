@@ -1,0 +1,1 @@
+//! `sconce data check`: what is wrong with a folder of images.

@@ -1,0 +1,19 @@
+//! Sconce serves trained image classifiers over HTTP.
+//!
+//! The rooms below stand in order: a room uses only rooms above it (`ARCHITECTURE.md`, held by a test).
+
+pub mod model;
+pub mod telemetry;
+pub mod preprocess;
+pub mod postprocess;
+pub mod registry;
+pub mod engine;
+pub mod dataset;
+pub mod batcher;
+pub mod train;
+pub mod evaluate;
+pub mod predict;
+pub mod http;
+pub mod config;
+pub mod app;
+pub mod cli;

@@ -1,0 +1,227 @@
+//! A network as data: nodes in order of computation, and the parameters they name.
+
+use super::Input;
+
+/// A node's place in [`Graph::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NodeId(pub(crate) usize);
+
+/// A parameter's place in [`Graph::params`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParamId(pub(crate) usize);
+
+/// Shape of one image's value at a node, without the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Channels × rows × columns.
+    Map {
+        /// Channels.
+        channels: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+    /// A row of features.
+    Flat(usize),
+}
+
+/// Elementwise functions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// max(x, 0)
+    Relu,
+    /// min(max(x, 0), 6)
+    Relu6,
+    /// x·σ(x)
+    Silu,
+    /// x·relu6(x + 3)/6
+    HardSwish,
+    /// relu6(x + 3)/6
+    HardSigmoid,
+    /// 1/(1 + e^-x)
+    Sigmoid,
+    /// x·Φ(x), with erf
+    Gelu,
+}
+
+/// Window of a pooling node; rows first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Window.
+    pub kernel: [usize; 2],
+    /// Step.
+    pub stride: [usize; 2],
+    /// Border on each side (−∞ for max, zeros that count for avg, as in torch's defaults).
+    pub padding: [usize; 2],
+}
+
+/// A convolution; rows first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2d {
+    /// Output × input/groups × kh × kw.
+    pub weight: ParamId,
+    /// One per output channel.
+    pub bias: Option<ParamId>,
+    /// Step.
+    pub stride: [usize; 2],
+    /// Zeros on each side.
+    pub padding: [usize; 2],
+    /// Distance between taps.
+    pub dilation: [usize; 2],
+    /// Channel groups.
+    pub groups: usize,
+}
+
+/// What a node computes from its inputs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The image; always node 0, without inputs.
+    Input,
+    /// Two-dimensional cross-correlation.
+    Conv2d(Conv2d),
+    /// Per-channel normalisation (Ioffe, Szegedy, arXiv 1502.03167).
+    BatchNorm {
+        /// γ.
+        weight: ParamId,
+        /// β.
+        bias: ParamId,
+        /// Mean used when serving.
+        running_mean: ParamId,
+        /// Variance used when serving.
+        running_var: ParamId,
+        /// Added to the variance.
+        eps: f64,
+        /// Share of the new batch in the running statistics (torch's meaning).
+        momentum: f64,
+    },
+    /// x·Wᵀ + b, W out × in.
+    Linear {
+        /// Out × in.
+        weight: ParamId,
+        /// One per output.
+        bias: Option<ParamId>,
+    },
+    /// An elementwise function.
+    Activation(Activation),
+    /// Largest of each window.
+    MaxPool(Pool),
+    /// Mean of each window.
+    AvgPool(Pool),
+    /// Mean over rows and columns: C×H×W → C×1×1.
+    GlobalAvgPool,
+    /// C×H×W → C·H·W, channels first.
+    Flatten,
+    /// Zeroes with probability `p` while training and scales the rest by 1/(1−p); nothing when serving.
+    Dropout {
+        /// Probability, 0 ≤ p < 1.
+        p: f32,
+    },
+    /// Sum of two values of one shape.
+    Add,
+    /// Product of two values; the second may be C×1×1.
+    Mul,
+    /// Join along channels.
+    Concat,
+    /// Zeros around rows and columns: top, bottom, left, right.
+    Pad([usize; 4]),
+}
+
+/// One step of the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The layer's name, as the parameters' prefix: `layer1.0.conv1`.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Earlier nodes it reads.
+    pub inputs: Vec<NodeId>,
+    /// What it gives, for one image.
+    pub shape: Shape,
+}
+
+/// How a parameter starts and whether it is trained.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ParamKind {
+    /// Weight of a convolution or dense layer, with its fans for Glorot or He initialisation.
+    Weight {
+        /// Inputs to one output.
+        fan_in: usize,
+        /// Outputs reached by one input.
+        fan_out: usize,
+        /// Whether a ReLU-like activation follows: He rather than Glorot.
+        rectified: bool,
+    },
+    /// Starts at 0.
+    Bias,
+    /// γ of a batch-norm; starts at 1.
+    Scale,
+    /// β of a batch-norm; starts at 0.
+    Offset,
+    /// Not trained; starts at 0.
+    RunningMean,
+    /// Not trained; starts at 1.
+    RunningVar,
+}
+
+/// A named tensor of the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// torchvision's name: `conv1.weight`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its role.
+    pub kind: ParamKind,
+}
+
+/// A checked network: shapes meet, every parameter is named once, the last node gives one number per class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Graph {
+    /// Shape of one image.
+    pub input: Input,
+    /// In order of computation; node 0 is the input, the last is the output.
+    pub nodes: Vec<Node>,
+    /// In order of first use.
+    pub params: Vec<Param>,
+}
+
+/// Why layers do not make a network.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum GraphError {
+    /// Shapes that do not meet.
+    #[error("layer '{layer}': {problem}")]
+    Shape {
+        /// The layer's name.
+        layer: String,
+        /// Which shapes, and what was expected.
+        problem: String,
+    },
+    /// Two layers of one name.
+    #[error("layer '{0}' is named twice")]
+    Duplicate(String),
+}
+
+impl Param {
+    /// Whether the optimiser changes it.
+    pub fn is_trained(&self) -> bool {
+        !matches!(self.kind, ParamKind::RunningMean | ParamKind::RunningVar)
+    }
+}
+
+impl Graph {
+    /// Numbers given per image: the classes.
+    pub fn classes(&self) -> usize {
+        todo!()
+    }
+
+    /// Count of trained numbers.
+    pub fn parameters(&self) -> usize {
+        todo!()
+    }
+
+    /// The parameter behind an id of this graph.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.0]
+    }
+}

@@ -1,0 +1,6 @@
+//! What the server tells of itself: logs, spans and every Prometheus series.
+
+pub mod logging;
+pub mod metrics;
+
+pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};

@@ -1,0 +1,1 @@
+//! Training: epochs over a dataset, from initial weights to the best ones.
