@@ -1,14 +1,16 @@
 //! A network as data: nodes in order of computation, and the parameters they name.
 
+use std::fmt;
+
 use super::Input;
 
 /// A node's place in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NodeId(pub(crate) usize);
+pub struct NodeId(pub(super) usize);
 
 /// A parameter's place in [`Graph::params`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParamId(pub(crate) usize);
+pub struct ParamId(pub(super) usize);
 
 /// Shape of one image's value at a node, without the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +202,16 @@ pub enum GraphError {
     /// Two layers of one name.
     #[error("layer '{0}' is named twice")]
     Duplicate(String),
+    /// The last node does not give a row of at least two numbers.
+    #[error("the last layer gives {0}; one number for each of at least two classes is needed")]
+    Output(String),
+}
+
+impl NodeId {
+    /// Its place in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
 }
 
 impl Param {
@@ -209,19 +221,60 @@ impl Param {
     }
 }
 
+impl Shape {
+    /// Numbers in one image's value.
+    pub fn len(self) -> usize {
+        match self {
+            Self::Map {
+                channels,
+                height,
+                width,
+            } => channels * height * width,
+            Self::Flat(features) => features,
+        }
+    }
+
+    /// Whether it holds no number; never true in a checked graph.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Map {
+                channels,
+                height,
+                width,
+            } => write!(f, "{channels}×{height}×{width}"),
+            Self::Flat(features) => features.fmt(f),
+        }
+    }
+}
+
 impl Graph {
     /// Numbers given per image: the classes.
     pub fn classes(&self) -> usize {
-        todo!()
+        self.nodes.last().map_or(0, |node| node.shape.len())
     }
 
     /// Count of trained numbers.
     pub fn parameters(&self) -> usize {
-        todo!()
+        self.params
+            .iter()
+            .filter(|p| p.is_trained())
+            .map(|p| p.shape.iter().product::<usize>())
+            .sum()
     }
 
     /// The parameter behind an id of this graph.
     pub fn param(&self, id: ParamId) -> &Param {
         &self.params[id.0]
+    }
+
+    /// The node behind an id of this graph.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0]
     }
 }

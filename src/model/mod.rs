@@ -2,6 +2,7 @@
 
 pub mod arch;
 pub mod autograd;
+pub mod builder;
 pub mod graph;
 pub mod name;
 pub mod ops;

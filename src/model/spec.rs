@@ -1,5 +1,7 @@
 //! `model.toml`: what a person says of a model.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 /// A classifier as its `model.toml` tells it. Made by [`Spec::parse`], which checks every value.
@@ -158,7 +160,171 @@ impl Default for Preprocess {
 
 impl Spec {
     /// Reads and checks a `model.toml`.
-    pub fn parse(_text: &str) -> Result<Self, SpecError> {
-        todo!()
+    pub fn parse(text: &str) -> Result<Self, SpecError> {
+        let spec: Self = toml::from_str(text).map_err(|e| SpecError::Syntax(e.to_string()))?;
+        spec.check_labels()?;
+        spec.check_input()?;
+        spec.preprocess.check(spec.input.channels)?;
+        spec.augment.check(spec.input)?;
+        Ok(spec)
+    }
+
+    fn check_labels(&self) -> Result<(), SpecError> {
+        let count = self.labels.len();
+        require((2..=MAX_LABELS).contains(&count), "labels", || {
+            format!("{count} labels; 2 to {MAX_LABELS} are possible")
+        })?;
+        let mut seen = HashSet::new();
+        for label in &self.labels {
+            require(!label.trim().is_empty(), "labels", || {
+                "a label is empty".to_owned()
+            })?;
+            require(seen.insert(label), "labels", || format!("'{label}' stands twice"))?;
+        }
+        Ok(())
+    }
+
+    fn check_input(&self) -> Result<(), SpecError> {
+        let Input {
+            channels,
+            height,
+            width,
+        } = self.input;
+        require(matches!(channels, 1 | 3), "input.channels", || {
+            format!("{channels}; 1 (grey) or 3 (RGB)")
+        })?;
+        for (key, side) in [("input.height", height), ("input.width", width)] {
+            require((1..=MAX_SIDE).contains(&side), key, || {
+                format!("{side}; 1 to {MAX_SIDE}")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Preprocess {
+    fn check(&self, channels: usize) -> Result<(), SpecError> {
+        for (key, values) in [("preprocess.mean", &self.mean), ("preprocess.std", &self.std)] {
+            require(values.len() == 1 || values.len() == channels, key, || {
+                format!("{} values; 1 or one per channel ({channels})", values.len())
+            })?;
+            require(values.iter().all(|v| v.is_finite()), key, || {
+                "a value is not finite".to_owned()
+            })?;
+        }
+        require(self.std.iter().all(|&s| s >= MIN_STD), "preprocess.std", || {
+            format!("below {MIN_STD}")
+        })
+    }
+
+    /// Mean and standard deviation of a channel.
+    pub fn moments(&self, channel: usize) -> (f32, f32) {
+        let of = |values: &[f32]| values.get(channel).or(values.first()).copied();
+        (of(&self.mean).unwrap_or(0.0), of(&self.std).unwrap_or(1.0))
+    }
+}
+
+impl Augment {
+    fn check(&self, input: Input) -> Result<(), SpecError> {
+        let side = input.height.min(input.width);
+        require(self.shift < side, "augment.shift", || {
+            format!("{}; less than the input's side {side}", self.shift)
+        })?;
+        require((0.0..=180.0).contains(&self.rotate), "augment.rotate", || {
+            format!("{}; 0 to 180", self.rotate)
+        })?;
+        require((0.0..=1.0).contains(&self.erase), "augment.erase", || {
+            format!("{}; 0 to 1", self.erase)
+        })
+    }
+}
+
+const MAX_LABELS: usize = 100_000;
+const MAX_SIDE: usize = 4096;
+const MIN_STD: f32 = 1e-6;
+
+fn require(holds: bool, key: &'static str, problem: impl FnOnce() -> String) -> Result<(), SpecError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(SpecError::Value {
+            key,
+            problem: problem(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        architecture = "seed-cnn"
+        labels = ["cat", "dog"]
+        input = { channels = 1, height = 28, width = 28 }
+    "#;
+
+    #[test]
+    fn a_short_file_gets_the_defaults() {
+        let spec = Spec::parse(GOOD).unwrap();
+        assert_eq!(spec.preprocess, Preprocess::default());
+        assert_eq!(spec.augment, Augment::default());
+        assert_eq!(spec.input.len(), 784);
+        assert_eq!(spec.preprocess.moments(2), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_spec_written_and_read_is_the_same() {
+        let mut spec = Spec::parse(GOOD).unwrap();
+        spec.preprocess.invert = Invert::Auto;
+        spec.preprocess.center = Center::Mass;
+        spec.augment.rotate = 10.0;
+        let text = toml::to_string(&spec).unwrap();
+        assert_eq!(Spec::parse(&text).unwrap(), spec, "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |replace: (&str, &str), expected: &str| {
+            let text = GOOD.replace(replace.0, replace.1);
+            assert_ne!(text, GOOD, "{replace:?} changes nothing");
+            let error = Spec::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{replace:?} gave: {error}");
+        };
+        check(("\"dog\"", "\"cat\""), "'cat' stands twice");
+        check(("\"dog\"", "\" \""), "a label is empty");
+        check((", \"dog\"", ""), "1 labels");
+        check(("channels = 1", "channels = 2"), "input.channels");
+        check(("height = 28", "height = 0"), "input.height");
+        check(("width = 28", "width = 4097"), "input.width");
+        check(("architecture", "arhitecture"), "arhitecture");
+        check(
+            ("labels =", "preprocess = { std = [0.0] }\nlabels ="),
+            "preprocess.std",
+        );
+        check(
+            ("labels =", "preprocess = { mean = [0.0, 0.1] }\nlabels ="),
+            "preprocess.mean: 2 values",
+        );
+        check(
+            ("labels =", "preprocess = { mean = [nan] }\nlabels ="),
+            "not finite",
+        );
+        check(
+            ("labels =", "preprocess = { resize = \"squash\" }\nlabels ="),
+            "squash",
+        );
+        check(
+            ("labels =", "augment = { shift = 28 }\nlabels ="),
+            "augment.shift",
+        );
+        check(
+            ("labels =", "augment = { rotate = nan }\nlabels ="),
+            "augment.rotate",
+        );
+        check(
+            ("labels =", "augment = { erase = 1.5 }\nlabels ="),
+            "augment.erase",
+        );
     }
 }
