@@ -77,7 +77,7 @@ impl GraphBuilder {
 
     /// The image.
     pub fn input(&self) -> NodeId {
-        NodeId(0)
+        NodeId::INPUT
     }
 
     /// A convolution to `out` channels with a kernel of kh×kw; parameters `<name>.weight` and `<name>.bias`.

@@ -208,7 +208,17 @@ pub enum GraphError {
 }
 
 impl NodeId {
+    /// The image.
+    pub const INPUT: Self = Self(0);
+
     /// Its place in [`Graph::nodes`].
+    pub fn index(self) -> usize {
+        self.0
+    }
+}
+
+impl ParamId {
+    /// Its place in [`Graph::params`].
     pub fn index(self) -> usize {
         self.0
     }

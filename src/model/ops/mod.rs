@@ -2,36 +2,116 @@
 //!
 //! candle 0.11.1's own pools have wrong backward passes, and its convolution's is slow.
 
-use candle_core::{Result, Tensor};
+use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType, bail};
+
+mod conv;
+mod im2col;
+mod pool;
+mod relu;
+mod windows;
 
 use super::graph::Pool;
 
-/// Geometry of a convolution.
-#[derive(Clone, Copy, Debug)]
-pub struct ConvGeometry {
-    /// Step, rows first.
-    pub stride: [usize; 2],
-    /// Zeros on each side, rows first.
-    pub padding: [usize; 2],
-    /// Distance between taps, rows first.
-    pub dilation: [usize; 2],
-    /// Channel groups.
-    pub groups: usize,
-    /// Whether the gradient of the input is wanted; false for the first layer saves its cost.
-    pub input_gradient: bool,
-}
-
-/// Cross-correlation: x N×C×H×W, weight O×C/g×kh×kw → N×O×H'×W'; f32 and f64.
-pub fn conv2d(_x: &Tensor, _weight: &Tensor, _geometry: ConvGeometry) -> Result<Tensor> {
-    todo!()
-}
+pub use conv::{ConvGeometry, conv2d};
+pub use relu::relu;
 
 /// Largest of each window; ties give the gradient to the first in row order, as torch does.
-pub fn max_pool2d(_x: &Tensor, _pool: Pool) -> Result<Tensor> {
-    todo!()
+pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        pool::max_pool2d(x, pool)
+    } else {
+        windows::max_pool2d(x, pool)
+    }
 }
 
 /// Mean of each window, padding counted, as torch's default.
-pub fn avg_pool2d(_x: &Tensor, _pool: Pool) -> Result<Tensor> {
-    todo!()
+pub fn avg_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        pool::avg_pool2d(x, pool)
+    } else {
+        windows::avg_pool2d(x, pool)
+    }
+}
+
+/// ⌊(in + 2·padding − kernel)/stride⌋ + 1.
+fn output_size(size: usize, kernel: usize, stride: usize, padding: usize) -> Result<usize> {
+    match (size + 2 * padding).checked_sub(kernel) {
+        Some(room) if kernel > 0 && stride > 0 => Ok(room / stride + 1),
+        _ => bail!("a window of {kernel}, stride {stride}, padding {padding} does not fit {size}"),
+    }
+}
+
+/// The elements of a storage whose layout is contiguous.
+fn contiguous<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
+        None => bail!("the operator needs a contiguous tensor"),
+    }
+}
+
+/// Calls `$function::<f32>` or `::<f64>` by the storage's type.
+macro_rules! by_type {
+    ($storage:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        match $storage {
+            candle_core::CpuStorage::F32(_) => $function::<f32>($($argument),*),
+            candle_core::CpuStorage::F64(_) => $function::<f64>($($argument),*),
+            _ => candle_core::bail!("only f32 and f64 are computed by this operator"),
+        }
+    };
+}
+use by_type;
+
+#[cfg(test)]
+pub(super) mod gradient {
+    //! Holds analytic gradients against central differences, in f64.
+
+    use candle_core::{DType, Device, Result, Tensor, Var};
+
+    use crate::model::rng::{Rng, Stream};
+
+    /// Standard normal numbers.
+    pub(crate) fn random(shape: &[usize], seed: u64) -> Tensor {
+        let mut rng = Rng::new(seed, Stream::Init, 0);
+        let values: Vec<f64> = (0..shape.iter().product())
+            .map(|_| f64::from(rng.normal()))
+            .collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    /// Checks every element's gradient of `f`'s weighted sum with respect to each of `inputs`, to 1e-3 relative.
+    pub(crate) fn check(name: &str, inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) {
+        let vars: Vec<Var> = inputs
+            .iter()
+            .map(|t| Var::from_tensor(&t.to_dtype(DType::F64).unwrap()).unwrap())
+            .collect();
+        let plain = |vars: &[Var]| -> Vec<Tensor> { vars.iter().map(|v| v.as_tensor().clone()).collect() };
+        let output = f(&plain(&vars)).unwrap();
+        let weights = random(output.dims(), 99);
+        let loss = |inputs: &[Tensor]| (f(inputs).unwrap() * &weights).unwrap().sum_all().unwrap();
+        let gradients = loss(&plain(&vars)).backward().unwrap();
+        for (which, var) in vars.iter().enumerate() {
+            let gradient = gradients
+                .get(var)
+                .unwrap_or_else(|| panic!("{name}: input {which} has no gradient"));
+            let analytic = gradient.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            let shape = var.dims();
+            let base = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for (at, &analytic) in analytic.iter().enumerate() {
+                let moved = |step: f64| {
+                    let mut values = base.clone();
+                    values[at] += step;
+                    let mut inputs = plain(&vars);
+                    inputs[which] = Tensor::from_vec(values, shape, &Device::Cpu).unwrap();
+                    loss(&inputs).to_scalar::<f64>().unwrap()
+                };
+                let numeric = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+                let allowed = 1e-3 * numeric.abs().max(analytic.abs()).max(1e-2);
+                let off = (numeric - analytic).abs();
+                assert!(
+                    off <= allowed,
+                    "{name}: input {which}[{at}]: {analytic} but differences say {numeric}"
+                );
+            }
+        }
+    }
 }
