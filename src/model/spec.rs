@@ -165,6 +165,10 @@ impl Spec {
         spec.check_labels()?;
         spec.check_input()?;
         spec.preprocess.check(spec.input.channels)?;
+        let centres_colour = spec.preprocess.center == Center::Mass && spec.input.channels != 1;
+        require(!centres_colour, "preprocess.center", || {
+            "mass needs an input of one channel".to_owned()
+        })?;
         spec.augment.check(spec.input)?;
         Ok(spec)
     }

@@ -2,9 +2,19 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::Spec;
-
+mod center;
+mod decode;
+mod format;
+mod jpeg;
+mod orient;
+mod png;
 pub mod pool;
+mod resize;
+mod tensor;
+
+pub use decode::decode;
+pub use format::{Header, header};
+pub use tensor::Preprocessor;
 
 /// What an image may cost before a byte of it is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,16 +26,6 @@ pub struct Limits {
     pub max_pixels: u64,
     /// Most bytes one decoder may allocate.
     pub max_alloc_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_side: 4096,
-            max_pixels: 4_000_000,
-            max_alloc_bytes: 24 << 20,
-        }
-    }
 }
 
 /// Why an image cannot be read. The text is for the caller: it holds nothing internal.
@@ -61,57 +61,30 @@ pub struct Pixels {
     pub bytes: Vec<u8>,
 }
 
-/// Header facts read without decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Columns, as stored.
-    pub width: u32,
-    /// Rows, as stored.
-    pub height: u32,
-    /// Bytes the decoded pixels take at most.
-    pub decoded_bytes: u64,
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_side: 4096,
+            max_pixels: 4_000_000,
+            max_alloc_bytes: 24 << 20,
+        }
+    }
 }
 
-/// Sniffs the type and reads the size, within `limits`; allocates next to nothing.
-pub fn header(_bytes: &[u8], _limits: &Limits) -> Result<Header, ImageError> {
-    todo!()
-}
-
-/// Decodes bytes of any supported type; orientation applied, 16 bit, palette and CMYK brought to 8-bit grey or RGB.
-/// A decoder's panic is [`ImageError::Panicked`].
-pub fn decode(_bytes: &[u8], _limits: &Limits) -> Result<Pixels, ImageError> {
-    todo!()
-}
-
-/// Turns pixels into one model's input.
-#[derive(Clone, Debug)]
-pub struct Preprocessor {
-    spec: std::sync::Arc<Spec>,
-}
-
-impl Preprocessor {
-    /// For the models of this spec.
-    pub fn new(_spec: std::sync::Arc<Spec>) -> Self {
-        todo!()
-    }
-
-    /// Numbers in one tensor.
-    pub fn len(&self) -> usize {
-        self.spec.input.len()
-    }
-
-    /// Never true.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The C×H×W tensor of an image.
-    pub fn tensor(&self, _pixels: &Pixels) -> Vec<f32> {
-        todo!()
-    }
-
-    /// The tensor value that a `background` pixel gets, per channel: what augmentation fills with.
-    pub fn background(&self) -> Vec<f32> {
-        todo!()
+impl Limits {
+    /// Whether an image of this size may be decoded.
+    pub fn check(&self, width: u32, height: u32) -> Result<(), ImageError> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(ImageError::Broken("it has no pixels"));
+        }
+        if width.max(height) > self.max_side || pixels > self.max_pixels {
+            let text = format!(
+                "{width}×{height}; sides up to {} and {} pixels in all are taken",
+                self.max_side, self.max_pixels
+            );
+            return Err(ImageError::TooLarge(text));
+        }
+        Ok(())
     }
 }

@@ -1,9 +1,13 @@
 //! The bounded pool that decodes: a byte budget, a few threads, panics caught.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::decode::is_decoding;
 use crate::telemetry::Metrics;
 
 /// The decode pool.
@@ -39,40 +43,209 @@ pub enum Refused {
     Closed,
 }
 
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hands jobs to the threads that run [`Worker`]s.
-#[derive(Clone, Debug)]
-pub struct Pool {
+#[derive(Clone)]
+pub struct Pool(Arc<Shared>);
+
+/// One thread's part of the pool; `app` names and joins the thread.
+pub struct Worker(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Waits for a job; signalled only while somebody sleeps.
+    wakeup: Condvar,
+    max_queue: usize,
+    max_bytes: u64,
     metrics: Arc<Metrics>,
 }
 
-/// One thread's part of the pool; `app` names and joins the thread.
-#[derive(Debug)]
-pub struct Worker {
-    _pool: Pool,
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<(u64, Job)>,
+    /// Of jobs running or waiting.
+    bytes: u64,
+    sleeping: usize,
+    closed: bool,
 }
 
 impl Pool {
     /// A pool and its workers, one per thread.
-    pub fn new(_config: &Config, _metrics: Arc<Metrics>) -> (Self, Vec<Worker>) {
-        todo!()
+    pub fn new(config: &Config, threads: usize, metrics: Arc<Metrics>) -> (Self, Vec<Worker>) {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            wakeup: Condvar::new(),
+            max_queue: config.max_queue,
+            max_bytes: config.max_in_flight_bytes,
+            metrics,
+        });
+        let workers = (0..threads.max(1)).map(|_| Worker(Arc::clone(&shared))).collect();
+        (Self(shared), workers)
     }
 
     /// Queues `job`, which holds `bytes` of the budget until it ends. Never blocks. A job that panics is counted and
-    /// does not end its thread; whatever it captured is dropped.
-    pub fn submit(&self, _bytes: u64, _job: impl FnOnce() + Send + 'static) -> Result<(), Refused> {
-        let _ = &self.metrics;
-        todo!()
+    /// does not end its thread; whatever it captured is dropped. One job larger than the budget may run alone.
+    pub fn submit(&self, bytes: u64, job: impl FnOnce() + Send + 'static) -> Result<(), Refused> {
+        let mut state = self.0.lock();
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        let over = state.bytes > 0 && state.bytes.saturating_add(bytes) > self.0.max_bytes;
+        if over || state.jobs.len() >= self.0.max_queue {
+            return Err(Refused::Full);
+        }
+        state.bytes += bytes;
+        self.0.metrics.decode_in_flight_bytes.add(bytes as i64);
+        state.jobs.push_back((bytes, Box::new(job)));
+        let wake = state.sleeping > 0;
+        drop(state);
+        if wake {
+            self.0.wakeup.notify_one();
+        }
+        Ok(())
     }
 
     /// Takes no more jobs; workers end once the queue is empty.
     pub fn close(&self) {
-        todo!()
+        self.0.lock().closed = true;
+        self.0.wakeup.notify_all();
     }
 }
 
 impl Worker {
     /// Runs jobs until the pool is closed and empty.
     pub fn run(self) {
-        todo!()
+        while let Some((bytes, job)) = self.0.next() {
+            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+                self.0.metrics.decode_panics.inc();
+            }
+            self.0.lock().bytes -= bytes;
+            self.0.metrics.decode_in_flight_bytes.sub(bytes as i64);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<(u64, Job)> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state.sleeping += 1;
+            state = self.wakeup.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleeping -= 1;
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+/// Silences the panic message of decoders for the whole process; every other panic is told as before.
+pub fn quiet_decoder_panics() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !is_decoding() {
+            before(info);
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    fn pool(max_queue: usize, max_bytes: u64) -> (Pool, Vec<Worker>, Arc<Metrics>) {
+        let metrics = Metrics::new(&[]);
+        let config = Config {
+            threads: 1,
+            max_queue,
+            max_in_flight_bytes: max_bytes,
+        };
+        let (pool, workers) = Pool::new(&config, 1, Arc::clone(&metrics));
+        (pool, workers, metrics)
+    }
+
+    #[test]
+    fn jobs_run_in_order_until_the_pool_is_closed_and_empty() {
+        let (pool, workers, metrics) = pool(10, 100);
+        let (send, receive) = mpsc::channel();
+        for number in 0..3 {
+            let send = send.clone();
+            pool.submit(1, move || send.send(number).unwrap()).unwrap();
+        }
+        pool.close();
+        assert_eq!(pool.submit(1, || {}), Err(Refused::Closed));
+        workers.into_iter().for_each(Worker::run);
+        assert_eq!(receive.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(metrics.decode_in_flight_bytes.get(), 0);
+    }
+
+    #[test]
+    fn queue_and_bytes_are_bounded_but_one_large_job_may_run_alone() {
+        let (small_queue, _workers, _) = pool(2, 100);
+        assert_eq!(
+            [1, 1, 1].map(|b| small_queue.submit(b, || {})),
+            [Ok(()), Ok(()), Err(Refused::Full)]
+        );
+        let (few_bytes, _workers, metrics) = pool(9, 10);
+        assert_eq!(
+            [6, 4, 1].map(|b| few_bytes.submit(b, || {})),
+            [Ok(()), Ok(()), Err(Refused::Full)]
+        );
+        assert_eq!(metrics.decode_in_flight_bytes.get(), 10);
+        let (alone, _workers, _) = pool(9, 10);
+        assert_eq!(
+            [50, 1].map(|b| alone.submit(b, || {})),
+            [Ok(()), Err(Refused::Full)]
+        );
+    }
+
+    #[test]
+    fn a_panic_is_counted_and_its_bytes_come_back() {
+        let (pool, workers, metrics) = pool(9, 10);
+        let (send, receive) = mpsc::channel();
+        pool.submit(10, || panic!("a decoder's bug")).unwrap();
+        pool.close();
+        workers.into_iter().for_each(Worker::run);
+        assert_eq!(
+            (metrics.decode_panics.get(), metrics.decode_in_flight_bytes.get()),
+            (1, 0)
+        );
+        drop(send);
+        assert!(receive.recv() == Err::<(), _>(mpsc::RecvError));
+    }
+
+    #[test]
+    fn a_sleeping_worker_wakes_for_a_job_and_for_the_end() {
+        let (pool, mut workers, _) = pool(9, 10);
+        let worker = workers.pop().unwrap();
+        let thread = thread::Builder::new().spawn(move || worker.run()).unwrap();
+        let (send, receive) = mpsc::channel();
+        pool.submit(1, move || send.send(7).unwrap()).unwrap();
+        assert_eq!(receive.recv(), Ok(7));
+        pool.close();
+        thread.join().unwrap();
     }
 }
