@@ -9,7 +9,7 @@ use crate::model::Version;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// 1.
+    /// [`Manifest::FORMAT`].
     pub format: u32,
     /// The weights file.
     pub weights: WeightsFile,
@@ -43,4 +43,16 @@ pub struct WeightsFile {
     pub sha256: String,
     /// Length.
     pub bytes: u64,
+}
+
+impl Manifest {
+    /// The layout of this struct.
+    pub const FORMAT: u32 = 1;
+
+    /// Accuracy on the test or hold-out images, where it was measured.
+    pub fn accuracy(&self) -> Option<f64> {
+        ["test", "hold_out"]
+            .iter()
+            .find_map(|part| self.evaluation.get(part)?.get("accuracy")?.as_f64())
+    }
 }

@@ -1,15 +1,19 @@
 //! The folder of models: versions, manifests, aliases; published whole or not at all.
 
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::model::{Graph, ModelName, Spec, Version, Weights};
+use crate::model::weights::MAX_FILE_BYTES;
+use crate::model::{Graph, ModelName, Spec, Version, Weights, arch};
 
 pub mod atomic;
 pub mod manifest;
 
-pub use manifest::Manifest;
+pub use manifest::{Manifest, WeightsFile};
 
 /// Which versions serve, in `aliases.json`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,10 +93,23 @@ pub struct Registry {
     root: PathBuf,
 }
 
+/// Largest `model.toml`, `manifest.json` or `aliases.json` that is read.
+const MAX_TEXT_BYTES: u64 = 16 << 20;
+const WEIGHTS: &str = "model.safetensors";
+const MANIFEST: &str = "manifest.json";
+const SPEC: &str = "model.toml";
+const ALIASES: &str = "aliases.json";
+
 impl Registry {
     /// Opens a folder that exists.
-    pub fn open(_root: impl Into<PathBuf>) -> Result<Self, RegistryError> {
-        todo!()
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, RegistryError> {
+        let root = root.into();
+        let is_folder = fs::metadata(&root).map_err(|e| io(&root, e))?.is_dir();
+        if is_folder {
+            Ok(Self { root })
+        } else {
+            Err(invalid(&root, "is not a folder"))
+        }
     }
 
     /// The folder.
@@ -100,39 +117,256 @@ impl Registry {
         &self.root
     }
 
-    /// Every model, by name. Folders whose names are no model names are errors; hidden ones are skipped.
+    /// Every model, by name. A visible folder whose name is no model name, or that has no `model.toml`, is an error.
     pub fn list(&self) -> Result<Vec<Entry>, RegistryError> {
-        todo!()
+        let mut entries = Vec::new();
+        for (text, path) in children(&self.root)? {
+            if path.is_dir() {
+                let name = text.parse().map_err(|e| invalid(&path, e))?;
+                entries.push(read_entry(name, &path)?);
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
     }
 
     /// One model.
-    pub fn entry(&self, _name: &ModelName) -> Result<Entry, RegistryError> {
-        todo!()
+    pub fn entry(&self, name: &ModelName) -> Result<Entry, RegistryError> {
+        read_entry(name.clone(), &self.folder(name)?)
     }
 
     /// Reads and checks one version: sha256 equal to the manifest's, names, shapes, finite values.
-    pub fn load(&self, _name: &ModelName, _version: Version) -> Result<Loaded, RegistryError> {
-        todo!()
+    pub fn load(&self, name: &ModelName, version: Version) -> Result<Loaded, RegistryError> {
+        let spec = self.entry(name)?.spec;
+        let folder = self.version_folder(name, version)?;
+        let manifest = read_manifest(&folder)?;
+        let path = folder.join(WEIGHTS);
+        let bytes = read(&path, MAX_FILE_BYTES)?;
+        let sha256 = sha256(&bytes);
+        if sha256 != manifest.weights.sha256 {
+            let problem = format!(
+                "sha256 is {sha256}, the manifest says {}",
+                manifest.weights.sha256
+            );
+            return Err(invalid(&path, problem));
+        }
+        let graph = arch::build(&spec.architecture, spec.input, spec.labels.len());
+        let graph = graph.map_err(|e| invalid(&folder.join("..").join(SPEC), e))?;
+        let weights = Weights::from_safetensors(&bytes, &graph).map_err(|e| invalid(&path, e))?;
+        Ok(Loaded {
+            name: name.clone(),
+            version,
+            spec,
+            graph,
+            weights,
+            manifest,
+        })
     }
 
     /// The manifest of one version.
-    pub fn manifest(&self, _name: &ModelName, _version: Version) -> Result<Manifest, RegistryError> {
-        todo!()
+    pub fn manifest(&self, name: &ModelName, version: Version) -> Result<Manifest, RegistryError> {
+        read_manifest(&self.version_folder(name, version)?)
     }
 
     /// Writes a new version, the highest number plus one, atomically: beside, synced, renamed, folder synced. Fills in
     /// the manifest's `weights`. Aliases are not touched.
     pub fn publish(
         &self,
-        _name: &ModelName,
-        _weights: &Weights,
-        _manifest: Manifest,
+        name: &ModelName,
+        weights: &Weights,
+        mut manifest: Manifest,
     ) -> Result<Version, RegistryError> {
-        todo!()
+        let folder = self.folder(name)?;
+        let metadata = [
+            ("model", name.to_string()),
+            ("architecture", manifest.architecture.clone()),
+        ];
+        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+        let bytes = weights
+            .to_safetensors(&metadata)
+            .map_err(|e| invalid(&folder, e))?;
+        let (file, sha256, length) = (WEIGHTS.to_owned(), sha256(&bytes), bytes.len() as u64);
+        manifest.weights = WeightsFile {
+            file,
+            sha256,
+            bytes: length,
+        };
+        let text = json(&manifest);
+        let mut version = self
+            .entry(name)?
+            .versions
+            .last()
+            .map_or(Some(Version::FIRST), |last| last.next());
+        while let Some(number) = version {
+            let target = folder.join(number.to_string());
+            match atomic::create_folder(&target, &[(WEIGHTS, &bytes), (MANIFEST, &text)]) {
+                Ok(()) => return Ok(number),
+                // Another process was quicker; the next number is ours.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => version = number.next(),
+                Err(error) => return Err(io(&target, error)),
+            }
+        }
+        Err(invalid(&folder, "has no version number left"))
     }
 
     /// Replaces `aliases.json` atomically; every named version must exist.
-    pub fn set_aliases(&self, _name: &ModelName, _aliases: Aliases) -> Result<(), RegistryError> {
-        todo!()
+    pub fn set_aliases(&self, name: &ModelName, aliases: Aliases) -> Result<(), RegistryError> {
+        let entry = self.entry(name)?;
+        for version in aliases.named() {
+            if !entry.versions.contains(&version) {
+                return Err(RegistryError::NoVersion(name.clone(), version));
+            }
+        }
+        let path = self.folder(name)?.join(ALIASES);
+        atomic::write(&path, &json(&aliases)).map_err(|e| io(&path, e))
+    }
+
+    /// The folder whose name equals `name`: found by listing, so that no caller's text is ever part of a path.
+    fn folder(&self, name: &ModelName) -> Result<PathBuf, RegistryError> {
+        let found = children(&self.root)?
+            .into_iter()
+            .find(|(text, path)| text == name.as_str() && path.is_dir());
+        found
+            .map(|(_, path)| path)
+            .ok_or_else(|| RegistryError::NoModel(name.clone()))
+    }
+
+    fn version_folder(&self, name: &ModelName, version: Version) -> Result<PathBuf, RegistryError> {
+        let of_version = |(text, path): &(String, PathBuf)| *text == version.to_string() && path.is_dir();
+        let found = children(&self.folder(name)?)?.into_iter().find(of_version);
+        found
+            .map(|(_, path)| path)
+            .ok_or_else(|| RegistryError::NoVersion(name.clone(), version))
     }
 }
+
+impl Aliases {
+    fn named(&self) -> impl Iterator<Item = Version> {
+        [self.champion, self.challenger, self.previous]
+            .into_iter()
+            .flatten()
+    }
+}
+
+impl Entry {
+    /// The version that answers requests which name none.
+    pub fn champion(&self) -> Result<Version, RegistryError> {
+        self.aliases
+            .champion
+            .ok_or_else(|| RegistryError::NoChampion(self.name.clone()))
+    }
+}
+
+fn read_entry(name: ModelName, folder: &Path) -> Result<Entry, RegistryError> {
+    let path = folder.join(SPEC);
+    let text = String::from_utf8(read(&path, MAX_TEXT_BYTES)?).map_err(|_| invalid(&path, "is not UTF-8"))?;
+    let spec = Spec::parse(&text).map_err(|e| invalid(&path, e))?;
+    let is_version = |(text, path): (String, PathBuf)| path.is_dir().then(|| text.parse().ok()).flatten();
+    let mut versions: Vec<Version> = children(folder)?.into_iter().filter_map(is_version).collect();
+    versions.sort();
+    let aliases = read_aliases(&folder.join(ALIASES), &versions)?;
+    Ok(Entry {
+        name,
+        spec,
+        versions,
+        aliases,
+    })
+}
+
+fn read_aliases(path: &Path, versions: &[Version]) -> Result<Aliases, RegistryError> {
+    if !path.exists() {
+        let only = if let [only] = versions { Some(*only) } else { None };
+        return Ok(Aliases {
+            champion: only,
+            ..Aliases::default()
+        });
+    }
+    let aliases: Aliases =
+        serde_json::from_slice(&read(path, MAX_TEXT_BYTES)?).map_err(|e| invalid(path, e))?;
+    match aliases.named().find(|version| !versions.contains(version)) {
+        Some(missing) => Err(invalid(
+            path,
+            format!("names version {missing}, which does not exist"),
+        )),
+        None => Ok(aliases),
+    }
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest, RegistryError> {
+    let path = folder.join(MANIFEST);
+    let manifest: Manifest =
+        serde_json::from_slice(&read(&path, MAX_TEXT_BYTES)?).map_err(|e| invalid(&path, e))?;
+    if manifest.format != Manifest::FORMAT {
+        return Err(invalid(
+            &path,
+            format!("has format {}; {} is read", manifest.format, Manifest::FORMAT),
+        ));
+    }
+    if manifest.weights.file != WEIGHTS {
+        return Err(invalid(
+            &path,
+            format!(
+                "names the weights file '{}'; it is '{WEIGHTS}'",
+                manifest.weights.file
+            ),
+        ));
+    }
+    Ok(manifest)
+}
+
+/// Names and paths in a folder, but for hidden ones: those are still being written, or nobody's.
+fn children(folder: &Path) -> Result<Vec<(String, PathBuf)>, RegistryError> {
+    let mut children = Vec::new();
+    for child in fs::read_dir(folder).map_err(|e| io(folder, e))? {
+        let child = child.map_err(|e| io(folder, e))?;
+        let name = child.file_name().to_string_lossy().into_owned();
+        if !atomic::is_temporary(&name) {
+            children.push((name, child.path()));
+        }
+    }
+    Ok(children)
+}
+
+/// A whole file into memory, of at most `limit` bytes.
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, RegistryError> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(|e| io(path, e))?;
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| io(path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(invalid(path, format!("is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut text =
+        serde_json::to_vec_pretty(value).expect("these types have string keys and nothing that fails");
+    text.push(b'\n');
+    text
+}
+
+fn io(path: &Path, source: std::io::Error) -> RegistryError {
+    RegistryError::Io {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn invalid(path: &Path, problem: impl ToString) -> RegistryError {
+    RegistryError::Invalid {
+        path: path.to_owned(),
+        problem: problem.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,200 @@
+//! Tests of the registry on folders made for them.
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::*;
+
+const SPEC_TEXT: &str =
+    "architecture = 'small-cnn'\nlabels = ['a', 'b']\ninput = { channels = 1, height = 8, width = 8 }\n";
+
+fn registry() -> (TempDir, Registry, ModelName) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tiny")).unwrap();
+    fs::File::create(folder.path().join("tiny/model.toml"))
+        .and_then(|mut f| std::io::Write::write_all(&mut f, SPEC_TEXT.as_bytes()))
+        .unwrap();
+    let registry = Registry::open(folder.path()).unwrap();
+    (folder, registry, "tiny".parse().unwrap())
+}
+
+fn weights(seed: u64) -> Weights {
+    let spec = Spec::parse(SPEC_TEXT).unwrap();
+    Weights::initialise(&arch::build(&spec.architecture, spec.input, 2).unwrap(), seed).unwrap()
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        format: Manifest::FORMAT,
+        weights: WeightsFile::default(),
+        architecture: "small-cnn".to_owned(),
+        parameters: 1,
+        parent: None,
+        sconce: "test".to_owned(),
+        command: "test".to_owned(),
+        seed: 1,
+        data: Value::Null,
+        training: Value::Null,
+        evaluation: serde_json::json!({"test": {"accuracy": 0.5}}),
+    }
+}
+
+fn overwrite(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    atomic::write(path, &bytes).unwrap();
+}
+
+#[test]
+fn versions_are_published_listed_and_loaded() {
+    let (_folder, registry, name) = registry();
+    assert_eq!(
+        registry.publish(&name, &weights(1), manifest()).unwrap(),
+        Version::FIRST
+    );
+    assert_eq!(registry.entry(&name).unwrap().champion().unwrap(), Version::FIRST);
+    let second = registry.publish(&name, &weights(2), manifest()).unwrap();
+    let entry = &registry.list().unwrap()[0];
+    assert_eq!(entry.versions, [Version::FIRST, second]);
+    assert!(matches!(entry.champion(), Err(RegistryError::NoChampion(_))));
+    registry
+        .set_aliases(
+            &name,
+            Aliases {
+                champion: Some(second),
+                ..Aliases::default()
+            },
+        )
+        .unwrap();
+    assert_eq!(registry.entry(&name).unwrap().champion().unwrap(), second);
+    let loaded = registry.load(&name, second).unwrap();
+    assert_eq!(loaded.manifest.accuracy(), Some(0.5));
+    let bytes = |w: &Weights| w.to_safetensors(&Default::default()).unwrap();
+    assert_eq!(bytes(&loaded.weights), bytes(&weights(2)));
+}
+
+#[test]
+fn what_is_not_there_is_told() {
+    let (_folder, registry, name) = registry();
+    let unknown: ModelName = "other".parse().unwrap();
+    assert!(matches!(registry.entry(&unknown), Err(RegistryError::NoModel(_))));
+    assert!(matches!(
+        registry.load(&name, Version::FIRST),
+        Err(RegistryError::NoVersion(..))
+    ));
+    let aliases = Aliases {
+        champion: Some(Version::FIRST),
+        ..Aliases::default()
+    };
+    assert!(matches!(
+        registry.set_aliases(&name, aliases),
+        Err(RegistryError::NoVersion(..))
+    ));
+    assert!(Registry::open("/no/such/folder").is_err());
+}
+
+#[test]
+fn damaged_files_are_refused_with_their_path() {
+    let (folder, registry, name) = registry();
+    let check = |file: &str, change: &dyn Fn(&mut Vec<u8>), expected: &str| {
+        let path = folder.path().join("tiny").join(file);
+        let before = fs::read(&path).unwrap();
+        overwrite(&path, |bytes| change(bytes));
+        let error = registry.load(&name, Version::FIRST).unwrap_err().to_string();
+        assert!(
+            error.contains(expected) && error.contains(file),
+            "{file}: {error}"
+        );
+        overwrite(&path, |bytes| *bytes = before);
+    };
+    registry.publish(&name, &weights(1), manifest()).unwrap();
+    registry
+        .set_aliases(
+            &name,
+            Aliases {
+                champion: Some(Version::FIRST),
+                ..Aliases::default()
+            },
+        )
+        .unwrap();
+    check("1/model.safetensors", &|b| b.truncate(b.len() - 1), "sha256 is");
+    check(
+        "1/model.safetensors",
+        &|b| *b.last_mut().unwrap() ^= 1,
+        "sha256 is",
+    );
+    check("1/manifest.json", &|b| b.truncate(10), "EOF");
+    check(
+        "1/manifest.json",
+        &|b| {
+            *b = String::from_utf8(b.clone())
+                .unwrap()
+                .replace("\"format\": 1", "\"format\": 2")
+                .into()
+        },
+        "has format 2",
+    );
+    check("model.toml", &|b| b.extend(b"nonsense = 1"), "nonsense");
+    check(
+        "aliases.json",
+        &|b| *b = br#"{"champion": 7}"#.to_vec(),
+        "names version 7",
+    );
+    check(
+        "aliases.json",
+        &|b| *b = br#"{"champoin": 1}"#.to_vec(),
+        "champoin",
+    );
+    assert!(registry.load(&name, Version::FIRST).is_ok());
+}
+
+#[test]
+fn weights_of_another_network_are_refused_though_their_hash_is_right() {
+    let (folder, registry, name) = registry();
+    registry.publish(&name, &weights(1), manifest()).unwrap();
+    overwrite(&folder.path().join("tiny/model.toml"), |b| {
+        *b = String::from_utf8(b.clone())
+            .unwrap()
+            .replace("'b'", "'b', 'c'")
+            .into();
+    });
+    let error = registry.load(&name, Version::FIRST).unwrap_err().to_string();
+    assert!(
+        error.contains("fc.weight: expected [3, 64], found [2, 64]"),
+        "{error}"
+    );
+}
+
+#[test]
+fn leftovers_of_a_killed_publish_are_ignored() {
+    let (folder, registry, name) = registry();
+    fs::create_dir(folder.path().join("tiny/.77-0.tmp")).unwrap();
+    fs::create_dir(folder.path().join(".hidden")).unwrap();
+    assert_eq!(
+        registry.publish(&name, &weights(1), manifest()).unwrap(),
+        Version::FIRST
+    );
+    assert_eq!(registry.list().unwrap().len(), 1);
+}
+
+#[test]
+fn publishing_at_once_gives_each_its_own_number() {
+    let (_folder, registry, name) = registry();
+    let mut versions: Vec<Version> = std::thread::scope(|scope| {
+        let publish = |seed| registry.publish(&name, &weights(seed), manifest()).unwrap();
+        let threads: Vec<_> = (0..8).map(|seed| scope.spawn(move || publish(seed))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    versions.sort();
+    assert_eq!(
+        versions.iter().map(|v| v.number()).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6, 7, 8]
+    );
+}
+
+#[test]
+fn a_folder_that_is_no_model_is_an_error() {
+    let (folder, registry, _) = registry();
+    fs::create_dir(folder.path().join("Not A Model")).unwrap();
+    assert!(registry.list().unwrap_err().to_string().contains("Not A Model"));
+}
