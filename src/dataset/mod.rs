@@ -7,7 +7,11 @@ use serde::Serialize;
 use crate::model::{Input, Spec};
 use crate::preprocess::{ImageError, Limits};
 
+pub mod augment;
+pub mod batches;
 pub mod check;
+
+pub use batches::{Batch, Batches};
 
 /// Labelled images as tensors, in memory.
 #[derive(Clone, Debug)]

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ModelName, Version};
-use crate::registry::Loaded;
+use crate::model::{Graph, Version, Weights};
 
 pub mod device;
 pub mod slot;
@@ -64,7 +63,6 @@ pub enum EngineError {
 /// A loaded model version, compiled for a device; shared by its instances.
 #[derive(Debug)]
 pub struct Plan {
-    name: ModelName,
     version: Version,
     input_len: usize,
     classes: usize,
@@ -72,13 +70,13 @@ pub struct Plan {
 
 impl Plan {
     /// Compiles a version for a device: batch-norm folded, dropout gone.
-    pub fn compile(_loaded: &Loaded, _device: &device::Device) -> Result<Arc<Self>, EngineError> {
+    pub fn compile(
+        _version: Version,
+        _graph: &Graph,
+        _weights: &Weights,
+        _device: &device::Device,
+    ) -> Result<Arc<Self>, EngineError> {
         todo!()
-    }
-
-    /// The model.
-    pub fn name(&self) -> &ModelName {
-        &self.name
     }
 
     /// The version.

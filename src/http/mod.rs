@@ -1,8 +1,14 @@
 //! The HTTP interface; nobody else knows axum or status codes.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::predict::Predictor;
+use crate::telemetry::Metrics;
 
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address and port; port 0 picks a free one and prints it.
     pub listen: SocketAddr,
+    /// Network threads; 0 means one per two cores this process may use, at least one.
+    pub threads: usize,
     /// Largest request body.
     pub max_body_bytes: usize,
     /// Most images in one request, whatever its form.
@@ -36,6 +44,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: 0,
             max_body_bytes: 4 << 20,
             max_images: 64,
             max_connections: 4096,
@@ -48,4 +57,35 @@ impl Default for Config {
             drain_timeout_ms: 20_000,
         }
     }
+}
+
+/// Where the server stands between start and exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Models are being loaded: alive, not ready.
+    Starting,
+    /// Takes requests.
+    Ready,
+    /// Not ready any more, but still answering whatever arrives (`drain_delay`).
+    Draining,
+    /// No new connections; open ones finish their request and close (`drain_timeout`).
+    Closing,
+}
+
+/// What every handler sees. Owned by `app`, which moves the phase and sets the predictor once.
+#[derive(Debug)]
+pub struct State {
+    /// The edge's configuration.
+    pub config: Config,
+    /// Every series.
+    pub metrics: Arc<Metrics>,
+    /// The served models; empty while starting.
+    pub predictor: OnceLock<Arc<Predictor>>,
+    /// The phase, moved by `app` alone.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// Answers connections until the phase is [`Phase::Closing`] and the last of them has finished.
+pub async fn serve(_listener: TcpListener, _state: Arc<State>) -> std::io::Result<()> {
+    todo!()
 }

@@ -11,6 +11,9 @@ pub struct Spec {
     /// One line for people.
     #[serde(default)]
     pub description: String,
+    /// Whether this model answers requests that name none; at most one model of a folder says so.
+    #[serde(default)]
+    pub default: bool,
     /// A name that [`super::arch::build`] knows.
     pub architecture: String,
     /// Class names in the order of the network's outputs: 2 to 100,000, each unique and not empty.
