@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 
+pub mod problem;
+
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,0 +1,1 @@
+//! Random changes of a tensor that keep its label.

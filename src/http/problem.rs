@@ -1,0 +1,246 @@
+//! Problem details (RFC 9457): what every refused or failed request is told.
+
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::batcher::ItemError;
+use crate::predict::{Failure, NotServed};
+use crate::preprocess::ImageError;
+
+/// The closed set of problems; each has a stable `type`, a title and a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is not understood.
+    BadRequest,
+    /// No such path.
+    NotFound,
+    /// No such model in service.
+    ModelNotFound,
+    /// No such version in service.
+    VersionNotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The body came too slowly.
+    BodyTimeout,
+    /// The body is over `http.max_body_bytes`.
+    BodyTooLarge,
+    /// A content type or an image format that is not read.
+    UnsupportedMediaType,
+    /// A well-formed request with values that are not possible.
+    InvalidInput,
+    /// An image over the limits.
+    ImageTooLarge,
+    /// An image that cannot be decoded.
+    ImageBroken,
+    /// A queue is full.
+    QueueFull,
+    /// Models are still being loaded.
+    Starting,
+    /// The server is shutting down.
+    Draining,
+    /// The deadline passed before the answer was there.
+    DeadlinePassed,
+    /// The engine failed on this item.
+    InferenceFailed,
+    /// A bug of the server.
+    Internal,
+}
+
+/// Every kind, for tests and documentation.
+pub const KINDS: &[Kind] = &[
+    Kind::BadRequest,
+    Kind::NotFound,
+    Kind::ModelNotFound,
+    Kind::VersionNotFound,
+    Kind::MethodNotAllowed,
+    Kind::BodyTimeout,
+    Kind::BodyTooLarge,
+    Kind::UnsupportedMediaType,
+    Kind::InvalidInput,
+    Kind::ImageTooLarge,
+    Kind::ImageBroken,
+    Kind::QueueFull,
+    Kind::Starting,
+    Kind::Draining,
+    Kind::DeadlinePassed,
+    Kind::InferenceFailed,
+    Kind::Internal,
+];
+
+impl Kind {
+    fn facts(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Self::BadRequest => (400, "bad-request", "The request is not understood"),
+            Self::NotFound => (404, "not-found", "There is nothing at this path"),
+            Self::ModelNotFound => (404, "model-not-found", "No such model is served"),
+            Self::VersionNotFound => (404, "version-not-found", "No such version is served"),
+            Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method"),
+            Self::BodyTimeout => (408, "body-timeout", "The body came too slowly"),
+            Self::BodyTooLarge => (413, "body-too-large", "The body is too large"),
+            Self::UnsupportedMediaType => (415, "unsupported-media-type", "This type is not read"),
+            Self::InvalidInput => (422, "invalid-input", "A value is not possible"),
+            Self::ImageTooLarge => (422, "image-too-large", "The image is too large"),
+            Self::ImageBroken => (422, "image-broken", "The image cannot be decoded"),
+            Self::QueueFull => (429, "queue-full", "Too much is waiting"),
+            Self::Starting => (503, "starting", "The server is starting"),
+            Self::Draining => (503, "draining", "The server is shutting down"),
+            Self::DeadlinePassed => (504, "deadline-passed", "The deadline passed"),
+            Self::InferenceFailed => (500, "inference-failed", "The model gave no answer"),
+            Self::Internal => (500, "internal", "The server failed"),
+        }
+    }
+
+    /// The HTTP status.
+    pub fn status(self) -> StatusCode {
+        StatusCode::from_u16(self.facts().0).expect("the table above holds valid statuses")
+    }
+
+    /// The last part of the `type` URN.
+    pub fn name(self) -> &'static str {
+        self.facts().1
+    }
+
+    /// One sentence, the same for every occurrence.
+    pub fn title(self) -> &'static str {
+        self.facts().2
+    }
+}
+
+/// One occurrence of a problem. Serialises as `{type, title, status, detail}`; the detail is for the caller and holds
+/// nothing internal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind.
+    pub kind: Kind,
+    /// What happened this time, and what would be right.
+    pub detail: String,
+    /// When to ask again; becomes `Retry-After`, rounded up to whole seconds.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A problem without `Retry-After`.
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self {
+            kind,
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+
+    /// Adds `Retry-After`.
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl Serialize for Problem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("type", &format_args!("urn:sconce:problem:{}", self.kind.name()))?;
+        map.serialize_entry("title", self.kind.title())?;
+        map.serialize_entry("status", &self.kind.status().as_u16())?;
+        map.serialize_entry("detail", &self.detail)?;
+        map.end()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self).expect("a map of strings and a number always serialises");
+        let content_type = HeaderValue::from_static("application/problem+json");
+        let mut response = (self.kind.status(), [(header::CONTENT_TYPE, content_type)], body).into_response();
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.max(1).into());
+        }
+        response
+    }
+}
+
+impl From<NotServed> for Problem {
+    fn from(missing: NotServed) -> Self {
+        let kind = match missing {
+            NotServed::Model(_) => Kind::ModelNotFound,
+            NotServed::Version(..) => Kind::VersionNotFound,
+        };
+        Self::new(kind, missing.to_string())
+    }
+}
+
+impl From<&ImageError> for Problem {
+    fn from(error: &ImageError) -> Self {
+        let kind = match error {
+            ImageError::UnknownFormat => Kind::UnsupportedMediaType,
+            ImageError::TooLarge(_) => Kind::ImageTooLarge,
+            ImageError::Empty | ImageError::Broken(_) | ImageError::Panicked => Kind::ImageBroken,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<&ItemError> for Problem {
+    fn from(error: &ItemError) -> Self {
+        let kind = match error {
+            ItemError::QueueFull { .. } => Kind::QueueFull,
+            ItemError::DeadlinePassed => Kind::DeadlinePassed,
+            ItemError::Closed => Kind::Draining,
+            ItemError::Inference | ItemError::NonFinite => Kind::InferenceFailed,
+        };
+        let problem = Self::new(kind, error.to_string());
+        match error {
+            ItemError::QueueFull { retry_after } => problem.retry_after(*retry_after),
+            ItemError::Closed => problem.retry_after(Duration::from_secs(1)),
+            _ => problem,
+        }
+    }
+}
+
+impl From<&Failure> for Problem {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Image(error) => error.into(),
+            Failure::Item(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own() {
+        let names: HashSet<_> = KINDS.iter().map(|kind| kind.name()).collect();
+        assert_eq!(names.len(), KINDS.len());
+    }
+
+    #[test]
+    fn a_problem_is_a_problem_document() {
+        let problem = Problem::from(&ItemError::QueueFull {
+            retry_after: Duration::from_millis(1200),
+        });
+        let response = problem.clone().into_response();
+        assert_eq!(response.status(), 429);
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        let expected = serde_json::json!({
+            "type": "urn:sconce:problem:queue-full",
+            "title": "Too much is waiting",
+            "status": 429,
+            "detail": "the queue is full",
+        });
+        assert_eq!(serde_json::to_value(&problem).unwrap(), expected);
+    }
+}
