@@ -180,6 +180,7 @@ impl From<&ImageError> for Problem {
             ImageError::UnknownFormat => Kind::UnsupportedMediaType,
             ImageError::TooLarge(_) => Kind::ImageTooLarge,
             ImageError::Empty | ImageError::Broken(_) | ImageError::Panicked => Kind::ImageBroken,
+            ImageError::Invalid(_) => Kind::InvalidInput,
         };
         Self::new(kind, error.to_string())
     }

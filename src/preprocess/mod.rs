@@ -46,6 +46,9 @@ pub enum ImageError {
     /// The decoder panicked.
     #[error("the image is broken: its decoder gave up")]
     Panicked,
+    /// Given in a way that cannot be an image: text that is no base64, pixel levels that are none.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// A decoded image: upright, opaque or with alpha, 8 bits per channel, rows from the top, no padding.
