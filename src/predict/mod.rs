@@ -1,18 +1,27 @@
 //! The hot path: bytes of images to predictions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::batcher::{Batcher, ItemError, Timing};
 use crate::model::{ModelName, Spec, Version};
-use crate::postprocess::{Detail, Prediction};
+use crate::postprocess::{Detail, Labels, Prediction};
 use crate::preprocess::pool::Pool;
-use crate::preprocess::{ImageError, Limits, Pixels};
+use crate::preprocess::{ImageError, Limits, Pixels, Preprocessor};
 use crate::telemetry::ModelMetrics;
 
-/// One version in service: its queue and all that turns an image into its answer.
+#[cfg(test)]
+pub(crate) mod fixture;
+mod item;
+#[cfg(test)]
+mod tests;
+
+use item::Waiting;
+
+/// One version in service: its queue and all that turns an image into its answer. Made by [`Served::new`].
 #[derive(Debug)]
 pub struct Served {
     /// The model.
@@ -25,6 +34,8 @@ pub struct Served {
     pub batcher: Batcher,
     /// Its series.
     pub metrics: Arc<ModelMetrics>,
+    preprocessor: Preprocessor,
+    labels: Labels,
 }
 
 /// A model's place in service.
@@ -39,7 +50,10 @@ pub struct ServedModel {
 /// The inference pipeline of every served model.
 #[derive(Debug)]
 pub struct Predictor {
-    _pool: Pool,
+    models: BTreeMap<ModelName, ServedModel>,
+    default: ModelName,
+    pool: Pool,
+    limits: Limits,
 }
 
 /// One image as the caller gave it.
@@ -67,8 +81,10 @@ pub struct Options {
 pub struct Outcome {
     /// The prediction or this item's own failure.
     pub result: Result<Prediction, Failure>,
-    /// Where its time went.
+    /// Where its time went until the logits were there; zero for a failure.
     pub timing: Timing,
+    /// Logits to prediction; zero for a failure.
+    pub postprocess: Duration,
 }
 
 /// Why one image has no prediction. The texts are for the caller.
@@ -93,45 +109,92 @@ pub enum NotServed {
     Version(ModelName, Version),
 }
 
+impl Served {
+    /// Makes what the hot path needs of a version once: the level tables of its preprocessing and its shared labels.
+    pub fn new(
+        name: ModelName,
+        version: Version,
+        spec: Arc<Spec>,
+        batcher: Batcher,
+        metrics: Arc<ModelMetrics>,
+    ) -> Self {
+        Self {
+            name,
+            version,
+            preprocessor: Preprocessor::new(Arc::clone(&spec)),
+            labels: spec
+                .labels
+                .iter()
+                .map(|label| Arc::from(label.as_str()))
+                .collect(),
+            spec,
+            batcher,
+            metrics,
+        }
+    }
+}
+
 impl Predictor {
     /// A pipeline over `models` (not empty); `default` is one of them.
     pub fn new(
-        _models: Vec<(ModelName, ServedModel)>,
-        _default: ModelName,
+        models: Vec<(ModelName, ServedModel)>,
+        default: ModelName,
         pool: Pool,
-        _limits: Limits,
+        limits: Limits,
     ) -> Arc<Self> {
-        let _pool = pool;
-        todo!()
+        Arc::new(Self {
+            models: models.into_iter().collect(),
+            default,
+            pool,
+            limits,
+        })
     }
 
     /// The model of requests that name none.
     pub fn default_model(&self) -> &ModelName {
-        todo!()
+        &self.default
     }
 
     /// Every model in service, by name.
     pub fn models(&self) -> impl Iterator<Item = (&ModelName, &ServedModel)> {
-        std::iter::empty()
+        self.models.iter()
     }
 
     /// The version that answers: the default model's or the named one's champion, or the version asked for.
     pub fn find(
         &self,
-        _model: Option<&ModelName>,
-        _version: Option<Version>,
+        model: Option<&ModelName>,
+        version: Option<Version>,
     ) -> Result<&Arc<Served>, NotServed> {
-        todo!()
+        let name = model.unwrap_or(&self.default);
+        let model = self
+            .models
+            .get(name)
+            .ok_or_else(|| NotServed::Model(name.clone()))?;
+        let version = version.unwrap_or(model.champion);
+        let mut versions = model.versions.iter();
+        versions
+            .find(|served| served.version == version)
+            .ok_or_else(|| NotServed::Version(name.clone(), version))
     }
 
     /// One outcome per picture, in order. Each is decoded, preprocessed, queued and answered on its own; dropping the
     /// future gives up those not yet answered.
     pub async fn predict(
         &self,
-        _served: &Arc<Served>,
-        _pictures: Vec<Picture>,
-        _options: Options,
+        served: &Arc<Served>,
+        pictures: Vec<Picture>,
+        options: Options,
     ) -> Vec<Outcome> {
-        todo!()
+        // All are on their way before the first is awaited, so that they can share a batch.
+        let waiting: Vec<Waiting> = pictures
+            .into_iter()
+            .map(|picture| Waiting::begin(self, served, picture, options.deadline))
+            .collect();
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        for item in waiting {
+            outcomes.push(item.outcome(served, options).await);
+        }
+        outcomes
     }
 }

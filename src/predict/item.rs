@@ -1,0 +1,223 @@
+//! One image's way: prepared and queued on a thread of the decode pool, awaited by the caller.
+
+use std::panic::resume_unwind;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use super::{Failure, Options, Outcome, Picture, Predictor, Served};
+use crate::batcher::{Answer, Item, ItemError, Reply, Timing};
+use crate::postprocess;
+use crate::preprocess::pool::Refused;
+use crate::preprocess::{ImageError, Limits, decode, header};
+use crate::telemetry::metrics::InFlight;
+use crate::telemetry::{Outcome as Ended, Stage};
+
+/// When to ask again after the decode pool was full: what waits there is a matter of milliseconds, and `Retry-After`
+/// knows whole seconds.
+const DECODE_RETRY: Duration = Duration::from_secs(1);
+
+/// An accepted image whose outcome is not known yet.
+pub(super) struct Waiting {
+    /// Counts the item out; dropped unended, the caller has hung up.
+    counted: InFlight,
+    sent: Result<Sent, Failure>,
+}
+
+/// The caller's end of an image on its way. Dropping it tells the pool and the queue that nobody waits.
+struct Sent {
+    answer: oneshot::Receiver<Result<Answer, ItemError>>,
+    prepared: Arc<Prepared>,
+}
+
+/// What the pool's thread came to: the tensor was queued, or the image is at fault. Unset: it panicked, or is not done.
+type Prepared = OnceLock<Result<(), ImageError>>;
+
+/// The pool's end of an image on its way.
+struct Job {
+    served: Arc<Served>,
+    picture: Picture,
+    limits: Limits,
+    deadline: Instant,
+    reply: Reply,
+    prepared: Arc<Prepared>,
+}
+
+impl Waiting {
+    /// Accepts an image and hands it to the pool.
+    pub(super) fn begin(
+        predictor: &Predictor,
+        served: &Arc<Served>,
+        picture: Picture,
+        deadline: Instant,
+    ) -> Self {
+        let counted = served.metrics.accept();
+        let sent = send(predictor, served, picture, deadline);
+        Self { counted, sent }
+    }
+
+    /// Waits for the answer until the deadline, and counts the item out.
+    pub(super) async fn outcome(self, served: &Served, options: Options) -> Outcome {
+        let answer = match self.sent {
+            Ok(sent) => sent.answer(options.deadline).await,
+            Err(failure) => Err(failure),
+        };
+        let outcome = explain(answer, served, options);
+        self.counted.end(ended(&outcome));
+        outcome
+    }
+}
+
+fn send(
+    predictor: &Predictor,
+    served: &Arc<Served>,
+    picture: Picture,
+    deadline: Instant,
+) -> Result<Sent, Failure> {
+    let bytes = decoded_bytes(&picture, &predictor.limits)?;
+    let (reply, answer) = oneshot::channel();
+    let prepared = Arc::new(Prepared::new());
+    let job = Job {
+        served: Arc::clone(served),
+        picture,
+        limits: predictor.limits,
+        deadline,
+        reply,
+        prepared: Arc::clone(&prepared),
+    };
+    predictor
+        .pool
+        .submit(bytes, || job.run())
+        .map_err(|refused| match refused {
+            Refused::Full => ItemError::QueueFull {
+                retry_after: DECODE_RETRY,
+            },
+            Refused::Closed => ItemError::Closed,
+        })?;
+    Ok(Sent { answer, prepared })
+}
+
+/// What the image takes of the pool's budget; an image over the limits ends here.
+fn decoded_bytes(picture: &Picture, limits: &Limits) -> Result<u64, ImageError> {
+    match picture {
+        Picture::Encoded(bytes) => Ok(header(bytes, limits)?.decoded_bytes),
+        Picture::Pixels(pixels) => {
+            limits.check(pixels.width, pixels.height)?;
+            Ok(pixels.bytes.len() as u64)
+        }
+        Picture::Refused(error) => Err(error.clone()),
+    }
+}
+
+impl Sent {
+    async fn answer(self, deadline: Instant) -> Result<Answer, Failure> {
+        match timeout_at(deadline.into(), self.answer).await {
+            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Err(_closed)) => Err(unanswered(&self.prepared)),
+            Err(_elapsed) => Err(ItemError::DeadlinePassed.into()),
+        }
+    }
+}
+
+/// Why the other end was dropped without an answer.
+fn unanswered(prepared: &Prepared) -> Failure {
+    match prepared.get() {
+        Some(Err(error)) => error.clone().into(),
+        Some(Ok(())) => ItemError::Inference.into(),
+        None => ImageError::Panicked.into(),
+    }
+}
+
+impl Job {
+    /// Prepares the image and queues it at once, unless nobody waits for it any more.
+    fn run(self) {
+        if self.reply.is_closed() {
+            return;
+        }
+        if Instant::now() >= self.deadline {
+            // The receiver may have gone meanwhile; then nobody is to be told.
+            let _ = self.reply.send(Err(ItemError::DeadlinePassed));
+            return;
+        }
+        match self.tensor() {
+            Ok((tensor, timing)) => {
+                let _ = self.prepared.set(Ok(()));
+                self.served.batcher.submit(Item {
+                    tensor,
+                    deadline: Some(self.deadline),
+                    timing,
+                    reply: self.reply,
+                });
+            }
+            // Goes on as the panic it was: the pool counts it, and the caller's end finds nothing set.
+            Err(ImageError::Panicked) => resume_unwind(Box::new("a decoder panicked")),
+            Err(error) => {
+                // Set before the reply is dropped, which wakes the caller's end to read it.
+                let _ = self.prepared.set(Err(error));
+            }
+        }
+    }
+
+    fn tensor(&self) -> Result<(Vec<f32>, Timing), ImageError> {
+        let mut timing = Timing::default();
+        let decoded;
+        let pixels = match &self.picture {
+            Picture::Encoded(bytes) => {
+                let result = self.timed(Stage::Decode, &mut timing.decode, || decode(bytes, &self.limits));
+                decoded = result?;
+                &decoded
+            }
+            Picture::Pixels(pixels) => pixels,
+            Picture::Refused(error) => return Err(error.clone()),
+        };
+        let tensor = self.timed(Stage::Preprocess, &mut timing.preprocess, || {
+            self.served.preprocessor.tensor(pixels)
+        });
+        Ok((tensor?, timing))
+    }
+
+    fn timed<T>(&self, stage: Stage, spent: &mut Duration, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        *spent = begun.elapsed();
+        self.served.metrics.observe(stage, spent.as_secs_f64());
+        result
+    }
+}
+
+/// Logits to what the caller reads.
+fn explain(answer: Result<Answer, Failure>, served: &Served, options: Options) -> Outcome {
+    let begun = Instant::now();
+    let explained = answer.and_then(|answer| {
+        let prediction = postprocess::predict(&answer.logits, &served.labels, options.detail);
+        Ok((prediction.map_err(|_| ItemError::NonFinite)?, answer.timing))
+    });
+    match explained {
+        Ok((prediction, timing)) => {
+            let postprocess = begun.elapsed();
+            served
+                .metrics
+                .observe(Stage::Postprocess, postprocess.as_secs_f64());
+            Outcome {
+                result: Ok(prediction),
+                timing,
+                postprocess,
+            }
+        }
+        Err(failure) => Outcome {
+            result: Err(failure),
+            timing: Timing::default(),
+            postprocess: Duration::ZERO,
+        },
+    }
+}
+
+fn ended(outcome: &Outcome) -> Ended {
+    match &outcome.result {
+        Ok(_) => Ended::Ok,
+        Err(Failure::Item(ItemError::QueueFull { .. } | ItemError::Closed)) => Ended::Rejected,
+        Err(Failure::Item(_) | Failure::Image(_)) => Ended::Failed,
+    }
+}
