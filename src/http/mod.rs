@@ -10,7 +10,12 @@ use tokio::sync::watch;
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 
+mod forms;
 pub mod problem;
+mod request_id;
+pub mod routes;
+
+pub use request_id::RequestId;
 
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -109,6 +109,15 @@ impl Kind {
     }
 }
 
+/// Most characters of a caller's own text that a detail repeats.
+const MAX_EXCERPT: usize = 200;
+
+/// The beginning of a caller's text, for a detail.
+pub(super) fn excerpt(text: &str) -> &str {
+    let end = text.char_indices().nth(MAX_EXCERPT);
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
 /// One occurrence of a problem. Serialises as `{type, title, status, detail}`; the detail is for the caller and holds
 /// nothing internal.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,98 @@
+//! A request's body, in any of its forms, to pictures.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+
+use super::Config;
+use super::problem::{Kind, Problem};
+use crate::predict::Picture;
+
+mod base64;
+mod body;
+mod json;
+mod levels;
+mod multipart;
+#[cfg(test)]
+mod tests;
+
+/// How the body holds its images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// The body is one image file; its kind is told by its bytes, whatever the content type says.
+    Raw,
+    /// `multipart/form-data` with parts named `image`.
+    Multipart,
+    /// `application/json` with `image`, `images` or `instances`.
+    Json,
+}
+
+/// The pictures of a request, at least one and at most `http.max_images`. What is wrong with one of them alone is its
+/// own [`Picture::Refused`]; what is wrong with the request is a problem.
+pub(super) async fn pictures(
+    headers: &HeaderMap,
+    body: Body,
+    config: &Config,
+) -> Result<Vec<Picture>, Problem> {
+    let content_type = headers.get(CONTENT_TYPE);
+    let form = form(content_type)?;
+    refuse_encoded(headers)?;
+    let bytes = body::read(body, config).await?;
+    let pictures = match (form, content_type) {
+        (Form::Multipart, Some(content_type)) => {
+            multipart::pictures(content_type, bytes, config.max_images).await?
+        }
+        (Form::Json, _) => json::pictures(&bytes, config.max_images)?,
+        (Form::Raw | Form::Multipart, _) => vec![Picture::Encoded(bytes)],
+    };
+    if pictures.is_empty() {
+        return Err(Problem::new(Kind::InvalidInput, "the request holds no image"));
+    }
+    Ok(pictures)
+}
+
+/// The form of a content type; parameters are not asked, and letter case does not matter (RFC 9110, 8.3.1).
+fn form(content_type: Option<&HeaderValue>) -> Result<Form, Problem> {
+    let Some(value) = content_type else {
+        return Ok(Form::Raw);
+    };
+    let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii();
+    let is = |name: &str| essence.eq_ignore_ascii_case(name.as_bytes());
+    let is_image = essence
+        .get(..b"image/".len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(b"image/"));
+    if is_image || is("application/octet-stream") || essence.is_empty() {
+        Ok(Form::Raw)
+    } else if is("multipart/form-data") {
+        Ok(Form::Multipart)
+    } else if is("application/json") {
+        Ok(Form::Json)
+    } else {
+        Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "the content type is none of image/*, application/octet-stream, multipart/form-data and application/json",
+        ))
+    }
+}
+
+/// A compressed body could unpack to any size, so none is read.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    let plain = |value: &HeaderValue| {
+        let value = value.as_bytes().trim_ascii();
+        value.is_empty() || value.eq_ignore_ascii_case(b"identity")
+    };
+    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "a body with a content encoding is not read; send it as it is",
+        ))
+    }
+}
+
+fn too_many(max_images: usize) -> Problem {
+    let detail = format!("the request holds more than {max_images} images");
+    Problem::new(Kind::InvalidInput, detail)
+}

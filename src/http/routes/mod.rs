@@ -1,0 +1,3 @@
+//! What can be asked, one file per resource.
+
+pub mod predict;

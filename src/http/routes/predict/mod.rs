@@ -1,0 +1,56 @@
+//! `POST …/predict`: images in, predictions out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
+use axum::extract::{self, RawPathParams, Request};
+use axum::response::Response;
+use axum::routing::post;
+
+use self::asked::Asked;
+use crate::http::problem::{Kind, Problem};
+use crate::http::{RequestId, State, forms};
+use crate::predict::Options;
+
+mod answer;
+mod asked;
+#[cfg(test)]
+mod tests;
+
+/// When to ask again while models are being loaded.
+const STARTING_RETRY: Duration = Duration::from_secs(1);
+
+/// The default model, a model's champion, and one version.
+pub fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .route("/v1/predict", post(predict))
+        .route("/v1/models/{name}/predict", post(predict))
+        .route("/v1/models/{name}/versions/{version}/predict", post(predict))
+}
+
+async fn predict(
+    extract::State(state): extract::State<Arc<State>>,
+    path: Result<RawPathParams, RawPathParamsRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let predictor = state.predictor.get().ok_or_else(starting)?;
+    let path = path.map_err(|_| Problem::new(Kind::BadRequest, "the path is not UTF-8"))?;
+    let asked = Asked::read(&path, &head, &state.config)?;
+    let served = predictor.find(asked.model.as_ref(), asked.version)?;
+    let pictures = forms::pictures(&head.headers, body, &state.config).await?;
+    let options = Options {
+        detail: asked.detail,
+        // The body has a limit of its own: a slow upload takes nothing of the time to answer.
+        deadline: Instant::now() + asked.timeout,
+    };
+    let outcomes = predictor.predict(served, pictures, options).await;
+    let id = head.extensions.get::<RequestId>().map_or("", |id| &id.0);
+    answer::respond(id, served, &outcomes)
+}
+
+fn starting() -> Problem {
+    Problem::new(Kind::Starting, "the models are being loaded").retry_after(STARTING_RETRY)
+}
