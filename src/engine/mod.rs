@@ -1,15 +1,20 @@
 //! The serving executor: graph + weights → a plan that answers batches, one instance per thread.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Graph, Version, Weights};
-
+mod activation;
+mod compile;
 pub mod device;
+mod flush;
+mod fold;
+mod plan;
 pub mod slot;
+mod step;
+#[cfg(test)]
+mod tests;
 
 pub use device::DeviceChoice;
+pub use plan::Plan;
 pub use slot::Slot;
 
 /// The engine.
@@ -43,7 +48,7 @@ pub enum EngineError {
         problem: String,
     },
     /// candle refused.
-    #[error("inference failed: {0}")]
+    #[error("inference failed: {}", first_line(.0))]
     Inference(#[from] candle_core::Error),
     /// A batch panicked.
     #[error("inference panicked")]
@@ -58,61 +63,24 @@ pub enum EngineError {
         /// Numbers given.
         found: usize,
     },
+    /// NaN or infinity from a warm-up.
+    #[error("the model gives numbers that are not finite")]
+    NonFinite,
 }
 
-/// A loaded model version, compiled for a device; shared by its instances.
-#[derive(Debug)]
-pub struct Plan {
-    version: Version,
-    input_len: usize,
-    classes: usize,
-}
-
-impl Plan {
-    /// Compiles a version for a device: batch-norm folded, dropout gone.
-    pub fn compile(
-        _version: Version,
-        _graph: &Graph,
-        _weights: &Weights,
-        _device: &device::Device,
-    ) -> Result<Arc<Self>, EngineError> {
-        todo!()
-    }
-
-    /// The version.
-    pub fn version(&self) -> Version {
-        self.version
-    }
-
-    /// Numbers per input.
-    pub fn input_len(&self) -> usize {
-        self.input_len
-    }
-
-    /// Numbers per answer.
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
-    /// Answers `items` inputs laid end to end; writes `items · classes` logits over `logits`. Panics are caught and
-    /// are [`EngineError::Panicked`].
-    pub fn run(&self, _inputs: &[f32], _items: usize, _logits: &mut Vec<f32>) -> Result<(), EngineError> {
-        todo!()
-    }
-
-    /// Runs batches of 1 and `max_batch` so that the first request finds everything in place; an output that is not
-    /// finite is an error.
-    pub fn warm_up(&self, _max_batch: usize) -> Result<(), EngineError> {
-        todo!()
-    }
-}
-
-/// Makes this thread treat subnormal numbers as 0 and keeps candle to one thread. Call once on each inference thread.
+/// Makes this thread treat subnormal numbers as 0. Call once on each inference thread.
 pub fn prepare_thread() {
-    todo!()
+    flush::flush_subnormals();
 }
 
-/// Cores this process may use: the cgroup's quota and the affinity mask, at least 1.
+/// Cores this process may use, at least 1: the least of the affinity mask and, on Linux, the processor quota of cgroup
+/// v2 or v1, rounded down (`std::thread::available_parallelism`).
 pub fn available_cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// candle's message without the backtrace that may follow it.
+fn first_line(error: &candle_core::Error) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
 }

@@ -1,0 +1,225 @@
+//! Turns a graph with its weights into the steps of a plan.
+
+use candle_core::{Device, Result, Tensor, bail};
+
+use super::fold::{Affine, Statistics};
+use super::step::{Kernel, Source, Step};
+use crate::model::graph::{Activation, Conv2d, Node, NodeId, Op, ParamId};
+use crate::model::ops::ConvGeometry;
+use crate::model::{Graph, Weights};
+
+/// Steps in order. Value 0 is the image, value n + 1 the result of step n.
+#[derive(Debug)]
+pub(super) struct Program {
+    pub(super) steps: Vec<Step>,
+    /// The value that is the answer.
+    pub(super) output: usize,
+}
+
+/// Compiles `graph` for `device`: dropout gone, batch-norm inside the convolution before it and activations inside
+/// the step before them where no other node reads that step's value.
+pub(super) fn compile(graph: &Graph, weights: &Weights, device: &Device) -> Result<Program> {
+    let mut compiler = Compiler {
+        graph,
+        weights,
+        readers: readers(graph),
+        steps: Vec::new(),
+        values: Vec::new(),
+        readers_of_value: Vec::new(),
+    };
+    graph.nodes.iter().try_for_each(|node| compiler.add(node))?;
+    let Compiler { steps, values, .. } = compiler;
+    let Some(&output) = values.last() else {
+        bail!("the graph is empty");
+    };
+    let on_device = |step: Step| {
+        Ok(Step {
+            kernel: step.kernel.on(device)?,
+            ..step
+        })
+    };
+    let mut steps = steps.into_iter().map(on_device).collect::<Result<Vec<_>>>()?;
+    mark_last_readers(&mut steps, output);
+    Ok(Program { steps, output })
+}
+
+/// How many nodes read each node; a dropout is seen through, the output is read by the caller.
+fn readers(graph: &Graph) -> Vec<usize> {
+    let mut readers = vec![0; graph.nodes.len()];
+    if let Some(output) = readers.last_mut() {
+        *output = 1;
+    }
+    for (index, node) in graph.nodes.iter().enumerate().rev() {
+        let count = if matches!(node.op, Op::Dropout { .. }) {
+            readers[index]
+        } else {
+            1
+        };
+        node.inputs
+            .iter()
+            .for_each(|input| readers[input.index()] += count);
+    }
+    readers
+}
+
+fn mark_last_readers(steps: &mut [Step], output: usize) {
+    let mut read_later = vec![false; steps.len() + 1];
+    read_later[output] = true;
+    let sources = steps
+        .iter_mut()
+        .rev()
+        .flat_map(|step| step.inputs.iter_mut().rev());
+    for source in sources {
+        source.last = !std::mem::replace(&mut read_later[source.value], true);
+    }
+}
+
+struct Compiler<'a> {
+    graph: &'a Graph,
+    weights: &'a Weights,
+    /// By node.
+    readers: Vec<usize>,
+    steps: Vec<Step>,
+    /// By node: the value that stands for it.
+    values: Vec<usize>,
+    /// By value: the readers of the latest node it stands for.
+    readers_of_value: Vec<usize>,
+}
+
+impl Compiler<'_> {
+    fn add(&mut self, node: &Node) -> Result<()> {
+        let value = match node.op {
+            Op::Input => self.new_value(),
+            Op::Dropout { .. } => self.values[node.inputs[0].index()],
+            Op::BatchNorm { .. } => self.batch_norm(node)?,
+            Op::Activation(function) => self.activation(node, function),
+            _ => {
+                let kernel = self.kernel(&node.op)?;
+                self.push(kernel, None, &node.inputs)
+            }
+        };
+        self.readers_of_value[value] = match node.op {
+            Op::Dropout { .. } => self.readers_of_value[value],
+            _ => self.readers[self.values.len()],
+        };
+        self.values.push(value);
+        Ok(())
+    }
+
+    fn kernel(&self, op: &Op) -> Result<Kernel> {
+        Ok(match op {
+            Op::Conv2d(conv) => self.convolution(conv)?,
+            Op::Linear { weight, bias } => Kernel::Linear {
+                weight: self.param(*weight)?.t()?,
+                bias: self.bias(*bias)?,
+            },
+            Op::MaxPool(pool) => Kernel::MaxPool(*pool),
+            Op::AvgPool(pool) => Kernel::AvgPool(*pool),
+            Op::GlobalAvgPool => Kernel::GlobalAvgPool,
+            Op::Flatten => Kernel::Flatten,
+            Op::Add => Kernel::Add,
+            Op::Mul => Kernel::Mul,
+            Op::Concat => Kernel::Concat,
+            Op::Pad(border) => Kernel::Pad(*border),
+            Op::Input | Op::Dropout { .. } | Op::BatchNorm { .. } | Op::Activation(_) => {
+                bail!("{op:?} is no kernel of its own")
+            }
+        })
+    }
+
+    fn convolution(&self, conv: &Conv2d) -> Result<Kernel> {
+        Ok(Kernel::Conv2d {
+            weight: self.param(conv.weight)?.clone(),
+            bias: self.bias(conv.bias)?,
+            geometry: ConvGeometry {
+                stride: conv.stride,
+                padding: conv.padding,
+                dilation: conv.dilation,
+                groups: conv.groups,
+                input_gradient: false,
+            },
+        })
+    }
+
+    fn batch_norm(&mut self, node: &Node) -> Result<usize> {
+        let affine = self.affine(&node.op)?;
+        let input = self.values[node.inputs[0].index()];
+        if let Some(Step {
+            kernel: Kernel::Conv2d { weight, bias, .. },
+            then: None,
+            ..
+        }) = self.only_read_here(input)
+        {
+            let (folded, shift) = affine.into_convolution(weight, bias.as_ref())?;
+            (*weight, *bias) = (folded, Some(shift));
+            return Ok(input);
+        }
+        let (scale, shift) = affine.into_maps()?;
+        Ok(self.push(Kernel::Affine { scale, shift }, None, &node.inputs))
+    }
+
+    fn affine(&self, op: &Op) -> Result<Affine> {
+        let &Op::BatchNorm {
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            eps,
+            ..
+        } = op
+        else {
+            bail!("not a batch-norm");
+        };
+        Affine::of(&Statistics {
+            weight: self.param(weight)?,
+            bias: self.param(bias)?,
+            running_mean: self.param(running_mean)?,
+            running_var: self.param(running_var)?,
+            eps,
+        })
+    }
+
+    fn activation(&mut self, node: &Node, function: Activation) -> usize {
+        let input = self.values[node.inputs[0].index()];
+        match self.only_read_here(input) {
+            Some(step) if step.then.is_none() && !step.kernel.gives_view() => {
+                step.then = Some(function);
+                input
+            }
+            _ => self.push(Kernel::Copy, Some(function), &node.inputs),
+        }
+    }
+
+    /// The step behind a value whose only reader is the node now added.
+    fn only_read_here(&mut self, value: usize) -> Option<&mut Step> {
+        let step = value.checked_sub(1)?;
+        (self.readers_of_value[value] == 1).then(|| &mut self.steps[step])
+    }
+
+    fn push(&mut self, kernel: Kernel, then: Option<Activation>, inputs: &[NodeId]) -> usize {
+        let source = |input: &NodeId| Source {
+            value: self.values[input.index()],
+            last: false,
+        };
+        let inputs = inputs.iter().map(source).collect();
+        self.steps.push(Step { kernel, then, inputs });
+        self.new_value()
+    }
+
+    fn new_value(&mut self) -> usize {
+        self.readers_of_value.push(0);
+        self.readers_of_value.len() - 1
+    }
+
+    fn bias(&self, id: Option<ParamId>) -> Result<Option<Tensor>> {
+        id.map(|id| self.param(id).cloned()).transpose()
+    }
+
+    fn param(&self, id: ParamId) -> Result<&Tensor> {
+        let name = &self.graph.param(id).name;
+        match self.weights.get(name) {
+            Some(tensor) => Ok(tensor),
+            None => bail!("the weights have no '{name}'"),
+        }
+    }
+}

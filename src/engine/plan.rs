@@ -1,0 +1,124 @@
+//! A version of a model compiled for a device.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use candle_core::Tensor;
+
+use super::EngineError;
+use super::compile::{Program, compile};
+use super::device::Device;
+use crate::model::{Graph, Input, Version, Weights};
+
+/// A loaded model version, compiled for a device; shared by its instances.
+#[derive(Debug)]
+pub struct Plan {
+    version: Version,
+    input: Input,
+    classes: usize,
+    device: Device,
+    pub(super) program: Program,
+}
+
+impl Plan {
+    /// Compiles a version for a device: batch-norm folded, dropout gone.
+    pub fn compile(
+        version: Version,
+        graph: &Graph,
+        weights: &Weights,
+        device: &Device,
+    ) -> Result<Arc<Self>, EngineError> {
+        Ok(Arc::new(Self {
+            version,
+            input: graph.input,
+            classes: graph.classes(),
+            device: device.clone(),
+            program: compile(graph, weights, device)?,
+        }))
+    }
+
+    /// The version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Numbers per input.
+    pub fn input_len(&self) -> usize {
+        self.input.channels * self.input.height * self.input.width
+    }
+
+    /// Numbers per answer.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Answers `items` inputs laid end to end; writes `items · classes` logits over `logits`. Panics are caught and
+    /// are [`EngineError::Panicked`].
+    pub fn run(&self, inputs: &[f32], items: usize, logits: &mut Vec<f32>) -> Result<(), EngineError> {
+        // Nothing outlives a panic but `logits`, which the next run overwrites.
+        catch_unwind(AssertUnwindSafe(|| self.run_uncaught(inputs, items, logits)))
+            .unwrap_or(Err(EngineError::Panicked))
+    }
+
+    /// [`Plan::run`] for callers with a panic boundary of their own.
+    pub(crate) fn run_uncaught(
+        &self,
+        inputs: &[f32],
+        items: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        logits.clear();
+        let input = self.input_len();
+        if items.checked_mul(input) != Some(inputs.len()) {
+            return Err(EngineError::Shape {
+                items,
+                input,
+                found: inputs.len(),
+            });
+        }
+        if items > 0 {
+            let output = self.forward(inputs, items)?;
+            logits.extend(output.flatten_all()?.to_vec1::<f32>()?);
+        }
+        Ok(())
+    }
+
+    /// Runs batches of 1 and `max_batch` so that the first request finds everything in place; an output that is not
+    /// finite is [`EngineError::NonFinite`].
+    pub fn warm_up(&self, max_batch: usize) -> Result<(), EngineError> {
+        let mut logits = Vec::new();
+        for items in [1, max_batch.max(1)] {
+            // Levels of 0 to 1 in a pattern that no layer sees as blank.
+            let inputs: Vec<f32> = (0..items * self.input_len())
+                .map(|i| (i % 17) as f32 / 16.0)
+                .collect();
+            self.run(&inputs, items, &mut logits)?;
+            if !logits.iter().all(|logit| logit.is_finite()) {
+                return Err(EngineError::NonFinite);
+            }
+        }
+        Ok(())
+    }
+
+    fn forward(&self, inputs: &[f32], items: usize) -> candle_core::Result<Tensor> {
+        let Input {
+            channels,
+            height,
+            width,
+        } = self.input;
+        let Program { steps, output } = &self.program;
+        let mut values = vec![None; steps.len() + 1];
+        values[0] = Some(Tensor::from_slice(
+            inputs,
+            (items, channels, height, width),
+            &self.device,
+        )?);
+        for (step, value) in steps.iter().zip(1..) {
+            values[value] = Some(step.run(&mut values)?);
+        }
+        match values[*output].take() {
+            Some(logits) => Ok(logits),
+            None => candle_core::bail!("the plan has no output"),
+        }
+    }
+}

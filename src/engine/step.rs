@@ -1,0 +1,142 @@
+//! One step of a plan.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::activation;
+use crate::model::graph::{Activation, Pool};
+use crate::model::ops::{self, ConvGeometry};
+
+/// Computes one value from earlier ones.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) kernel: Kernel,
+    /// Written over the kernel's result.
+    pub(super) then: Option<Activation>,
+    pub(super) inputs: Vec<Source>,
+}
+
+/// A value that a step reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Source {
+    /// Its place among the values.
+    pub(super) value: usize,
+    /// Whether nothing reads it afterwards, so that it is freed.
+    pub(super) last: bool,
+}
+
+/// What a step computes; weights included.
+#[derive(Debug)]
+pub(super) enum Kernel {
+    Conv2d {
+        /// Output × input/groups × kh × kw.
+        weight: Tensor,
+        bias: Option<Tensor>,
+        geometry: ConvGeometry,
+    },
+    Linear {
+        /// In × out: the transpose of the graph's, as the product reads it.
+        weight: Tensor,
+        bias: Option<Tensor>,
+    },
+    /// x·scale + shift, both 1×C×1×1.
+    Affine {
+        scale: Tensor,
+        shift: Tensor,
+    },
+    MaxPool(Pool),
+    AvgPool(Pool),
+    GlobalAvgPool,
+    Flatten,
+    Add,
+    Mul,
+    Concat,
+    Pad([usize; 4]),
+    /// A value of its own, for an activation that must not be written over its input.
+    Copy,
+}
+
+impl Kernel {
+    /// Whether its result may still share storage with its input, where nothing may be written over it.
+    pub(super) fn gives_view(&self) -> bool {
+        matches!(self, Self::Flatten | Self::Concat | Self::Pad(_))
+    }
+
+    /// With its weights on `device`.
+    pub(super) fn on(self, device: &Device) -> Result<Self> {
+        let place = |t: Tensor| t.to_device(device)?.contiguous();
+        Ok(match self {
+            Self::Conv2d {
+                weight,
+                bias,
+                geometry,
+            } => Self::Conv2d {
+                weight: place(weight)?,
+                bias: bias.map(place).transpose()?,
+                geometry,
+            },
+            Self::Linear { weight, bias } => Self::Linear {
+                weight: place(weight)?,
+                bias: bias.map(place).transpose()?,
+            },
+            Self::Affine { scale, shift } => Self::Affine {
+                scale: place(scale)?,
+                shift: place(shift)?,
+            },
+            other => other,
+        })
+    }
+}
+
+impl Step {
+    /// The step's value; of `values`, those read for the last time are taken out.
+    pub(super) fn run(&self, values: &mut [Option<Tensor>]) -> Result<Tensor> {
+        let mut inputs = self.inputs.iter().map(|source| source.read(values));
+        let x = inputs.next().unwrap_or_else(nothing)?;
+        let y = match &self.kernel {
+            Kernel::Conv2d {
+                weight,
+                bias,
+                geometry,
+            } => ops::conv2d(&x, weight, bias.as_ref(), *geometry)?,
+            Kernel::Linear { weight, bias } => {
+                let y = x.matmul(weight)?;
+                match bias {
+                    Some(bias) => return activation::add_bias(y, bias, self.then),
+                    None => y,
+                }
+            }
+            Kernel::Affine { scale, shift } => x.broadcast_mul(scale)?.broadcast_add(shift)?,
+            Kernel::MaxPool(pool) => ops::max_pool2d(&x, *pool)?,
+            Kernel::AvgPool(pool) => ops::avg_pool2d(&x, *pool)?,
+            Kernel::GlobalAvgPool => x.flatten_from(2)?.mean_keepdim(2)?.unsqueeze(3)?,
+            Kernel::Flatten => x.flatten_from(1)?,
+            Kernel::Add => x.add(&inputs.next().unwrap_or_else(nothing)?)?,
+            Kernel::Mul => x.broadcast_mul(&inputs.next().unwrap_or_else(nothing)?)?,
+            Kernel::Concat => {
+                let all = std::iter::once(Ok(x)).chain(inputs).collect::<Result<Vec<_>>>()?;
+                Tensor::cat(&all, 1)?
+            }
+            Kernel::Pad([top, bottom, left, right]) => x
+                .pad_with_zeros(2, *top, *bottom)?
+                .pad_with_zeros(3, *left, *right)?,
+            Kernel::Copy => x.copy()?,
+        };
+        match self.then {
+            Some(function) => activation::activate(y, function),
+            None => Ok(y),
+        }
+    }
+}
+
+impl Source {
+    fn read(self, values: &mut [Option<Tensor>]) -> Result<Tensor> {
+        let value = &mut values[self.value];
+        let read = if self.last { value.take() } else { value.clone() };
+        read.map_or_else(nothing, Ok)
+    }
+}
+
+/// A checked graph gives every step its inputs, so this is a fault of the compilation.
+fn nothing() -> Result<Tensor> {
+    candle_core::bail!("a step of the plan has no input")
+}
