@@ -1,14 +1,26 @@
 //! One bounded queue per model, batches that form while an instance is busy, one answer to each waiter always.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::engine::{Plan, Slot};
 use crate::model::Version;
 use crate::telemetry::ModelMetrics;
+
+mod infer;
+mod queue;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use shared::{Clock, Shared};
+
+pub use infer::Infer;
+pub use worker::Worker;
 
 /// A model's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,76 +109,56 @@ pub struct Item {
     pub reply: Reply,
 }
 
-/// What computes batches. [`Slot`] is the real one; tests have another.
-pub trait Infer: Send + Sync + 'static {
-    /// What a batch is bound to from its begin to its end.
-    type Bound;
-    /// Binds the next batch.
-    fn bind(&self) -> Self::Bound;
-    /// The version of a binding.
-    fn version(bound: &Self::Bound) -> Version;
-    /// Logits of `items` inputs laid end to end. May panic.
-    fn run(bound: &Self::Bound, inputs: &[f32], items: usize, logits: &mut Vec<f32>) -> Result<(), ()>;
-}
-
-impl Infer for Slot {
-    type Bound = Arc<Plan>;
-
-    fn bind(&self) -> Arc<Plan> {
-        self.load()
-    }
-
-    fn version(bound: &Arc<Plan>) -> Version {
-        bound.version()
-    }
-
-    fn run(_bound: &Arc<Plan>, _inputs: &[f32], _items: usize, _logits: &mut Vec<f32>) -> Result<(), ()> {
-        todo!()
-    }
-}
-
 /// A model's queue; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Batcher {
-    metrics: Arc<ModelMetrics>,
-}
-
-/// One instance's loop; `app` names and joins its thread.
-pub struct Worker<I: Infer> {
-    _infer: Arc<I>,
+    shared: Arc<Shared>,
 }
 
 impl Batcher {
-    /// A queue and `instances` workers that empty it.
+    /// A queue and `instances` (at least one) workers that empty it.
     pub fn new<I: Infer>(
-        _config: Config,
-        _infer: &Arc<I>,
-        _instances: usize,
-        _metrics: Arc<ModelMetrics>,
+        config: Config,
+        infer: &Arc<I>,
+        instances: usize,
+        metrics: Arc<ModelMetrics>,
     ) -> (Self, Vec<Worker<I>>) {
-        todo!()
+        Self::with_clock(config, infer, instances, (metrics, Instant::now))
+    }
+
+    fn with_clock<I: Infer>(
+        config: Config,
+        infer: &Arc<I>,
+        instances: usize,
+        (metrics, clock): (Arc<ModelMetrics>, Clock),
+    ) -> (Self, Vec<Worker<I>>) {
+        let instances = instances.max(1);
+        let shared = Arc::new(Shared::new(config, instances, metrics, clock));
+        let worker = |_| Worker::new(Arc::clone(infer), Arc::clone(&shared));
+        let workers = (0..instances).map(worker).collect();
+        (Self { shared }, workers)
     }
 
     /// Queues an item; never blocks. Its reply gets exactly one answer, refusal included.
-    pub fn submit(&self, _item: Item) {
-        let _ = &self.metrics;
-        todo!()
+    pub fn submit(&self, item: Item) {
+        self.shared.submit(item);
     }
 
     /// Takes no more items; those waiting are still answered.
     pub fn close(&self) {
-        todo!()
+        self.shared.close();
     }
 
-    /// Answers everything still waiting with [`ItemError::Closed`].
+    /// Takes no more items and answers everything still waiting with [`ItemError::Closed`]; what an engine already
+    /// computes is answered by it.
     pub fn abort(&self) {
-        todo!()
+        self.shared.abort();
     }
 }
 
-impl<I: Infer> Worker<I> {
-    /// Answers batches until the queue is closed and empty.
-    pub fn run(self) {
-        todo!()
+impl fmt::Debug for Batcher {
+    /// Without the items: they are callers' images.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batcher").finish_non_exhaustive()
     }
 }
