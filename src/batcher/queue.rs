@@ -239,9 +239,9 @@ impl Queue {
 
 #[cfg(test)]
 impl Queue {
-    /// Whether work waits that no worker is coming for.
-    pub(super) fn is_forgotten(&self) -> bool {
-        let attended = self.waking || (self.gathering && !self.is_full());
+    /// Whether work waits that no worker is coming for; `gathering`: one sleeps that wakes by itself.
+    pub(super) fn is_forgotten(&self, gathering: bool) -> bool {
+        let attended = self.waking || (gathering && !self.is_full());
         !self.closed && !self.waiting.is_empty() && self.sleeping > 0 && !attended
     }
 }

@@ -70,14 +70,17 @@ fn everything() -> Result<Graph, GraphError> {
     };
     let pooled = [g.max_pool("max", x, pool)?, g.avg_pool("avg", x, pool)?];
     let x = g.concat("pools", &pooled)?;
-    // An activation of a view whose source is read again must not be written over it.
+    // An activation of a view must not be written over what the view's source still gives to another.
     let flat = g.flatten("flatten", x)?;
     let open = g.activation("open", flat, Activation::Sigmoid)?;
+    let flat = g.flatten("flatten_again", x)?;
     let x = g.mul("gated", flat, open)?;
     let x = g.linear("fc1", x, 12, true)?;
     let x = g.activation("fc1_relu", x, Activation::Relu)?;
     let x = g.dropout("drop", x, 0.5)?;
     let x = g.linear("fc2", x, 4, false)?;
+    // The answer is not the last value computed, and is read before it is given.
+    g.activation("unread", x, Activation::Relu)?;
     g.dropout("last_drop", x, 0.1)?;
     g.finish()
 }

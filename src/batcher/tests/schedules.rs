@@ -242,8 +242,11 @@ impl Simulation {
     fn check_queue(&self) {
         assert!(self.waiting.len() <= self.config.max_queue);
         assert_eq!(self.bench.model.queue_depth.get(), self.waiting.len() as i64);
-        let worker = self.workers.iter().flatten().next();
-        assert!(worker.is_none_or(|(worker, _)| !worker.shared.lock().is_forgotten()));
+        let gathers = |(_, doing): &(_, Doing)| matches!(doing, Doing::Sleeping(Some(_)));
+        let gathering = self.workers.iter().flatten().any(gathers);
+        if let Some((worker, _)) = self.workers.iter().flatten().next() {
+            assert!(!worker.shared.lock().is_forgotten(gathering));
+        }
     }
 
     /// Closes and lets the workers finish.
