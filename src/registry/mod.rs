@@ -69,6 +69,12 @@ pub enum RegistryError {
     /// No champion is set and there is not exactly one version.
     #[error("model '{0}' has no champion in aliases.json")]
     NoChampion(ModelName),
+    /// The folder holds no model.
+    #[error("{0}: no models there: a model is a folder with a model.toml")]
+    Empty(PathBuf),
+    /// Two models claim the requests that name none.
+    #[error("models '{0}' and '{1}' both say default = true; one may")]
+    TwoDefaults(ModelName, ModelName),
     /// A file is wrong.
     #[error("{path}: {problem}")]
     Invalid {
@@ -133,6 +139,28 @@ impl Registry {
     /// One model.
     pub fn entry(&self, name: &ModelName) -> Result<Entry, RegistryError> {
         read_entry(name.clone(), &self.folder(name)?)
+    }
+
+    /// The model of requests that name none: the configured one; else the one with `default = true`; else the first by
+    /// name.
+    pub fn default_model(&self, configured: Option<&ModelName>) -> Result<ModelName, RegistryError> {
+        let entries = self.list()?;
+        let first = entries
+            .first()
+            .ok_or_else(|| RegistryError::Empty(self.root.clone()))?;
+        let mut claims = entries.iter().filter(|entry| entry.spec.default);
+        let (claim, second) = (claims.next(), claims.next());
+        if let (Some(one), Some(other)) = (claim, second) {
+            return Err(RegistryError::TwoDefaults(one.name.clone(), other.name.clone()));
+        }
+        let Some(wanted) = configured else {
+            return Ok(claim.unwrap_or(first).name.clone());
+        };
+        if entries.iter().any(|entry| entry.name == *wanted) {
+            Ok(wanted.clone())
+        } else {
+            Err(RegistryError::NoModel(wanted.clone()))
+        }
     }
 
     /// Reads and checks one version: sha256 equal to the manifest's, names, shapes, finite values.

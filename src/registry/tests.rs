@@ -198,3 +198,37 @@ fn a_folder_that_is_no_model_is_an_error() {
     fs::create_dir(folder.path().join("Not A Model")).unwrap();
     assert!(registry.list().unwrap_err().to_string().contains("Not A Model"));
 }
+
+#[test]
+fn the_default_model_is_the_configured_the_claiming_or_the_first() {
+    let check = |models: &[(&str, bool)], configured: Option<&str>, expected: Result<&str, &str>| {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, default) in models {
+            let model = folder.path().join(name);
+            fs::create_dir(&model).unwrap();
+            let text = format!("default = {default}\n{SPEC_TEXT}");
+            atomic::write(&model.join(SPEC), text.as_bytes()).unwrap();
+        }
+        let configured = configured.map(|name| name.parse().unwrap());
+        let found = Registry::open(folder.path())
+            .unwrap()
+            .default_model(configured.as_ref());
+        match (found, expected) {
+            (Ok(name), Ok(expected)) => assert_eq!(name.as_str(), expected),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{models:?}: {found:?}, not {expected:?}"),
+        }
+    };
+    check(&[("one", false)], None, Ok("one"));
+    check(&[("b", false), ("a", false)], None, Ok("a"));
+    check(&[("a", false), ("b", true)], None, Ok("b"));
+    check(&[("a", false), ("b", true)], Some("a"), Ok("a"));
+    check(&[("a", false)], Some("c"), Err("no model 'c'"));
+    check(
+        &[("a", true), ("b", false), ("c", true)],
+        None,
+        Err("'a' and 'c' both"),
+    );
+    check(&[("a", true), ("b", true)], Some("a"), Err("'a' and 'b' both"));
+    check(&[], None, Err("no models"));
+}
