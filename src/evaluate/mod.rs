@@ -8,9 +8,11 @@ use crate::engine::EngineError;
 
 mod calibration;
 mod confusion;
+mod html;
 mod interval;
 mod metrics;
 mod numbers;
+mod plots;
 mod scores;
 mod serving;
 mod text;
@@ -163,8 +165,8 @@ impl Report {
     }
 
     /// One page without links to anything: figures, plots and tables, light or dark as the reader's system asks.
-    pub fn html(&self, _title: &str) -> String {
-        todo!()
+    pub fn html(&self, title: &str) -> String {
+        html::page(self, title)
     }
 }
 

@@ -110,6 +110,7 @@ fn many_classes_have_no_matrix() {
         };
         assert_eq!(report.most_confused, [pair]);
         assert!(report.text().contains(&format!("class {}", classes - 1)));
+        assert!(report.html("many").ends_with("</html>\n"));
     };
     check(MAX_MATRIX_CLASSES, true);
     check(MAX_MATRIX_CLASSES + 1, false);
@@ -144,6 +145,28 @@ cat  0   1   ·
 dog  1   1   1
 ";
     assert_eq!(format!("\n{}", report.unwrap().text()), expected);
+}
+
+#[test]
+fn the_page_stands_alone_and_escapes_what_it_is_given() {
+    let names = ["<b>&\"'".to_owned(), "plain".to_owned()];
+    let page = report(&[0.3, 0.7, 0.2, 0.8], &[0, 1], &names)
+        .unwrap()
+        .html("<script>alert(1)</script>");
+    assert!(page.starts_with("<!doctype html>\n") && page.ends_with("</html>\n"));
+    for absent in ["<script", "<b>", "http:", "https:", "<link", "src="] {
+        assert!(!page.contains(absent), "{absent}");
+    }
+    assert!(page.contains("&lt;b&gt;&amp;&quot;&#39;"));
+    assert!(page.contains("<title>&lt;script&gt;alert(1)&lt;/script&gt;</title>"));
+    for tag in ["svg", "table", "section", "figure"] {
+        let (open, close) = (
+            page.matches(&format!("<{tag}")).count(),
+            page.matches(&format!("</{tag}>")).count(),
+        );
+        assert!(open > 0 && open == close, "{tag}: {open} opened, {close} closed");
+    }
+    assert!(!page.contains("NaN") && !page.contains("inf\""));
 }
 
 /// Rows of `classes` probabilities with their labels.

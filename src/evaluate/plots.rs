@@ -1,0 +1,81 @@
+//! A report's plots as inline SVG, coloured by the page's style.
+
+use super::numbers::counted;
+
+mod bars;
+mod matrix;
+mod reliability;
+
+pub(super) use bars::f1_bars;
+pub(super) use matrix::matrix;
+pub(super) use reliability::reliability;
+
+/// Text that means itself in HTML, also inside an attribute.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+/// A picture of this size in its own units; it takes the width it is given.
+fn svg(width: f64, height: f64, label: &str, content: &str) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{label}\">\n{content}</svg>\n"
+    )
+}
+
+/// A rectangle from its upper left corner.
+#[derive(Clone, Copy)]
+struct Rect {
+    x: f64,
+    y: f64,
+    width: f64,
+    height: f64,
+}
+
+impl Rect {
+    /// `attributes` come before `tip`, the text shown under a pointer; both are markup.
+    fn draw(self, attributes: &str, tip: &str) -> String {
+        let Self { x, y, width, height } = self;
+        format!(
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" {attributes}><title>{tip}</title></rect>\n"
+        )
+    }
+}
+
+/// Where a text stands against its point.
+#[derive(Clone, Copy)]
+enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+/// A text whose baseline passes through (x, y); `content` is markup.
+fn text(x: f64, y: f64, anchor: Anchor, attributes: &str, content: &str) -> String {
+    let anchor = match anchor {
+        Anchor::Start => "start",
+        Anchor::Middle => "middle",
+        Anchor::End => "end",
+    };
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" {attributes}>{content}</text>\n")
+}
+
+/// Units that `characters` take at 12 units' size, on the safe side for most scripts.
+fn text_width(characters: usize) -> f64 {
+    characters as f64 * 7.0
+}
+
+/// `12 images`
+fn images(count: usize) -> String {
+    counted(count, "image", "images")
+}
