@@ -1,19 +1,26 @@
 //! The command line.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Config;
+
 mod config;
 mod data;
 mod evaluate;
+#[cfg(test)]
+mod fixture;
 mod health;
 mod models;
 mod openapi;
 mod predict;
 mod serve;
+mod table;
 mod train;
+mod version;
 
 /// Serves, trains and evaluates image classifiers.
 #[derive(Debug, Parser)]
@@ -114,5 +121,25 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(error.code())
         }
+    }
+}
+
+/// The configuration: file, environment and the flags that every subcommand has.
+pub(crate) fn config(common: &Common) -> Result<Config, CliError> {
+    let mut flags = Vec::new();
+    if let Some(models) = &common.models {
+        let text = models.to_str();
+        let text = text.ok_or_else(|| CliError::Usage("--models: the path is not UTF-8".to_owned()))?;
+        flags.push(("models", text.to_owned()));
+    }
+    Config::load(common.config.as_deref(), &flags).map_err(|e| CliError::Usage(e.to_string()))
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|e| CliError::Failed(format!("standard output: {e}"))),
     }
 }

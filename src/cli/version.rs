@@ -1,0 +1,78 @@
+//! The version of a model that a command names: found, loaded, compiled.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::engine::{EngineError, Plan};
+use crate::model::{ModelName, Version};
+use crate::registry::{Loaded, Registry};
+
+use super::CliError;
+
+/// Whose answer it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Which {
+    /// The model.
+    pub(crate) name: ModelName,
+    /// Its version.
+    pub(crate) version: Version,
+}
+
+/// The configured folder of models.
+pub(crate) fn registry(config: &Config) -> Result<Registry, CliError> {
+    Registry::open(&config.models).map_err(data)
+}
+
+/// The version asked for, else the champion; of the model asked for, else the default one.
+pub(crate) fn load(
+    config: &Config,
+    model: Option<&ModelName>,
+    version: Option<Version>,
+) -> Result<Loaded, CliError> {
+    let registry = registry(config)?;
+    let name = match model {
+        Some(name) => name.clone(),
+        None => registry
+            .default_model(config.default_model.as_ref())
+            .map_err(data)?,
+    };
+    let version = match version {
+        Some(version) => version,
+        None => registry
+            .entry(&name)
+            .and_then(|entry| entry.champion())
+            .map_err(data)?,
+    };
+    registry.load(&name, version).map_err(data)
+}
+
+/// The plan that would serve this version, on the configured device.
+pub(crate) fn compile(config: &Config, loaded: &Loaded) -> Result<Arc<Plan>, CliError> {
+    let device = config.engine.device.open().map_err(engine)?;
+    Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &device).map_err(engine)
+}
+
+/// What was given is not right.
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
+pub(crate) fn data(error: impl ToString) -> CliError {
+    CliError::Data(error.to_string())
+}
+
+/// A device that is not there is a wrong configuration; all else is a failure.
+pub(crate) fn engine(error: EngineError) -> CliError {
+    match error {
+        EngineError::Device { .. } => CliError::Usage(error.to_string()),
+        other => CliError::Failed(other.to_string()),
+    }
+}
+
+impl From<&Loaded> for Which {
+    fn from(loaded: &Loaded) -> Self {
+        Self {
+            name: loaded.name.clone(),
+            version: loaded.version,
+        }
+    }
+}
