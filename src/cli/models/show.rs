@@ -1,0 +1,286 @@
+//! `sconce models show`.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::Config;
+use crate::model::graph::{Graph, Node, Op, ParamId, Pool};
+use crate::model::{ModelName, Spec, Version, arch};
+use crate::registry::{Entry, Manifest, Registry};
+
+use super::super::table::{Align, json, table};
+use super::super::version::{data, registry};
+use super::super::{CliError, print};
+use super::or_dash;
+
+/// Flags of `sconce models show`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model
+    name: ModelName,
+    /// Its version [default: the champion]
+    #[arg(long, value_name = "N")]
+    version: Option<Version>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    name: ModelName,
+    /// Absent where none was asked for and there is no champion.
+    version: Option<Version>,
+    versions: Vec<Version>,
+    champion: Option<Version>,
+    spec: Spec,
+    parameters: usize,
+    manifest: Option<Manifest>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Layer {
+    name: String,
+    operation: String,
+    /// What it gives for one image.
+    output: String,
+    /// Trained numbers.
+    parameters: usize,
+}
+
+/// Runs it.
+pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
+    let shown = shown(&registry(config)?, &args.name, args.version)?;
+    print(&if args.json { json(&shown)? } else { text(&shown)? })
+}
+
+fn shown(registry: &Registry, name: &ModelName, version: Option<Version>) -> Result<Shown, CliError> {
+    let Entry {
+        name,
+        spec,
+        versions,
+        aliases,
+    } = registry.entry(name).map_err(data)?;
+    let version = version.or(aliases.champion);
+    let manifest = version.map(|version| registry.manifest(&name, version));
+    let graph = arch::build(&spec.architecture, spec.input, spec.labels.len()).map_err(data)?;
+    Ok(Shown {
+        name,
+        version,
+        versions,
+        champion: aliases.champion,
+        spec,
+        parameters: graph.parameters(),
+        manifest: manifest.transpose().map_err(data)?,
+        layers: graph.nodes.iter().map(|node| Layer::of(node, &graph)).collect(),
+    })
+}
+
+impl Layer {
+    fn of(node: &Node, graph: &Graph) -> Self {
+        let numbers = |id: &ParamId| graph.param(*id).shape.iter().product::<usize>();
+        Self {
+            name: node.name.clone(),
+            operation: operation(&node.op, graph),
+            output: node.shape.to_string(),
+            parameters: trained(&node.op).iter().map(numbers).sum(),
+        }
+    }
+}
+
+fn trained(op: &Op) -> Vec<ParamId> {
+    match op {
+        Op::Conv2d(conv) => std::iter::once(conv.weight).chain(conv.bias).collect(),
+        Op::Linear { weight, bias } => std::iter::once(*weight).chain(*bias).collect(),
+        Op::BatchNorm { weight, bias, .. } => vec![*weight, *bias],
+        _ => Vec::new(),
+    }
+}
+
+fn operation(op: &Op, graph: &Graph) -> String {
+    let pool = |kind: &str, pool: &Pool| {
+        let ([rows, columns], [down, right]) = (pool.kernel, pool.stride);
+        format!("{kind} {rows}×{columns}, stride {down}×{right}")
+    };
+    match op {
+        Op::Input => "input".to_owned(),
+        Op::Conv2d(conv) => {
+            let shape = &graph.param(conv.weight).shape;
+            let [down, right] = conv.stride;
+            let groups = if conv.groups == 1 {
+                String::new()
+            } else {
+                format!(", {} groups", conv.groups)
+            };
+            format!("conv2d {}×{}, stride {down}×{right}{groups}", shape[2], shape[3])
+        }
+        Op::BatchNorm { .. } => "batch_norm".to_owned(),
+        Op::Linear { .. } => "linear".to_owned(),
+        Op::Activation(activation) => format!("{activation:?}").to_lowercase(),
+        Op::MaxPool(window) => pool("max_pool", window),
+        Op::AvgPool(window) => pool("avg_pool", window),
+        Op::GlobalAvgPool => "global_avg_pool".to_owned(),
+        Op::Flatten => "flatten".to_owned(),
+        Op::Dropout { p } => format!("dropout {p}"),
+        Op::Add => "add".to_owned(),
+        Op::Mul => "mul".to_owned(),
+        Op::Concat => "concat".to_owned(),
+        Op::Pad(_) => "pad".to_owned(),
+    }
+}
+
+fn text(shown: &Shown) -> Result<String, CliError> {
+    let (spec, input) = (&shown.spec, shown.spec.input);
+    let versions: Vec<String> = shown.versions.iter().map(Version::to_string).collect();
+    let mut lines = vec![
+        ("model", shown.name.to_string()),
+        ("description", spec.description.clone()),
+        (
+            "versions",
+            if versions.is_empty() {
+                "–".to_owned()
+            } else {
+                versions.join(", ")
+            },
+        ),
+        ("champion", or_dash(shown.champion)),
+        (
+            "architecture",
+            format!("{}, {} parameters", spec.architecture, shown.parameters),
+        ),
+        (
+            "input",
+            format!("{}×{}×{}", input.channels, input.height, input.width),
+        ),
+        (
+            "labels",
+            format!("{}: {}", spec.labels.len(), spec.labels.join(", ")),
+        ),
+        ("preprocess", one_line(&spec.preprocess)?),
+        ("augment", one_line(&spec.augment)?),
+    ];
+    if let (Some(version), Some(manifest)) = (shown.version, &shown.manifest) {
+        lines.push(("version", version.to_string()));
+        lines.extend(of_manifest(manifest));
+    }
+    let line = |(name, value): &(&str, String)| format!("{}\n", format!("{name:13} {value}").trim_end());
+    Ok(lines.iter().map(line).collect::<String>() + "\n" + &layers(&shown.layers))
+}
+
+fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
+    let weights = &manifest.weights;
+    let mut lines = vec![
+        ("weights", format!("{}, {} bytes", weights.file, weights.bytes)),
+        ("sha256", weights.sha256.clone()),
+        (
+            "trained by",
+            format!("sconce {}, seed {}", manifest.sconce, manifest.seed),
+        ),
+        ("parent", or_dash(manifest.parent)),
+        ("command", manifest.command.clone()),
+        ("data", scalars(&manifest.data)),
+    ];
+    if let Some(parts) = manifest.evaluation.as_object() {
+        let figures =
+            |(part, value): (&String, &Value)| ("evaluation", format!("{part}: {}", scalars(value)));
+        lines.extend(parts.iter().map(figures));
+    }
+    lines
+}
+
+/// The numbers and texts of an object; what is nested is for `--json`.
+fn scalars(value: &Value) -> String {
+    let Some(object) = value.as_object() else {
+        return if value.is_null() {
+            "–".to_owned()
+        } else {
+            value.to_string()
+        };
+    };
+    let plain = object.iter().filter_map(|(key, value)| match value {
+        Value::String(text) => Some(format!("{key} {text}")),
+        Value::Number(number) if number.is_f64() => Some(format!("{key} {:.4}", number.as_f64()?)),
+        Value::Number(_) | Value::Bool(_) => Some(format!("{key} {value}")),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    });
+    plain.collect::<Vec<_>>().join(", ")
+}
+
+/// TOML's `key = value`, one after another.
+fn one_line<T: Serialize>(value: &T) -> Result<String, CliError> {
+    let text = toml::to_string(value).map_err(|e| CliError::Failed(e.to_string()))?;
+    Ok(text.lines().collect::<Vec<_>>().join(", "))
+}
+
+fn layers(layers: &[Layer]) -> String {
+    let columns = [
+        ("LAYER", Align::Left),
+        ("OPERATION", Align::Left),
+        ("OUTPUT", Align::Left),
+        ("PARAMETERS", Align::Right),
+    ];
+    let row = |layer: &Layer| {
+        vec![
+            layer.name.clone(),
+            layer.operation.clone(),
+            layer.output.clone(),
+            layer.parameters.to_string(),
+        ]
+    };
+    table(&columns, &layers.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::Models;
+    use super::*;
+
+    fn tiny(models: &Models, version: Option<Version>) -> Result<Shown, CliError> {
+        shown(
+            &Registry::open(models.path()).unwrap(),
+            &"tiny".parse().unwrap(),
+            version,
+        )
+    }
+
+    #[test]
+    fn layers_account_for_every_parameter() {
+        let shown = tiny(&Models::new(&["tiny"]), None).unwrap();
+        assert_eq!(
+            shown.layers.iter().map(|layer| layer.parameters).sum::<usize>(),
+            shown.parameters
+        );
+        assert_eq!(
+            (&*shown.layers[0].operation, &*shown.layers[0].output),
+            ("input", "1×8×8")
+        );
+        assert!(shown.layers[1].operation.starts_with("conv2d 3×3, stride 1×1"));
+        assert_eq!(shown.layers.last().unwrap().output, "3");
+        assert!(shown.manifest.is_none() && text(&shown).unwrap().contains("\nchampion      –\n"));
+    }
+
+    #[test]
+    fn a_version_is_shown_with_its_manifest() {
+        let models = Models::new(&["tiny"]);
+        models.publish("tiny", 1);
+        let second = models.publish("tiny", 2);
+        let shown = tiny(&models, Some(second)).unwrap();
+        let text = text(&shown).unwrap();
+        for line in [
+            "version       2",
+            "sha256        ",
+            "command       sconce train --model tiny",
+            "trained by    sconce 0.1.0, seed 2",
+            "evaluation    test: accuracy 0.7500, n 4",
+            "labels        3: a, b, c",
+        ] {
+            assert!(text.contains(&format!("\n{line}")), "{line} is not in\n{text}");
+        }
+        let value: Value = serde_json::from_str(&json(&shown).unwrap()).unwrap();
+        assert_eq!(value["manifest"]["seed"], 2);
+        assert_eq!(value["layers"].as_array().unwrap().len(), shown.layers.len());
+        let missing = second.next();
+        assert!(matches!(tiny(&models, missing), Err(CliError::Data(_))));
+    }
+}
