@@ -1,21 +1,26 @@
 //! The HTTP interface; nobody else knows axum or status codes.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
+use problem::{Kind, Problem};
 
 mod config;
 mod forms;
+mod observe;
 pub mod problem;
 mod request_id;
 pub mod routes;
+mod trace;
 
 pub use config::Config;
 pub use request_id::RequestId;
+pub use routes::{OPENAPI, ROUTES, router};
 
 /// Where the server stands between start and exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,29 @@ pub struct State {
     /// The phase, moved by `app` alone.
     pub phase: watch::Receiver<Phase>,
 }
+
+impl State {
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The served models, or the problem that there are none yet.
+    pub fn predictor(&self) -> Result<&Arc<Predictor>, Problem> {
+        self.predictor.get().ok_or_else(starting)
+    }
+}
+
+fn starting() -> Problem {
+    Problem::new(Kind::Starting, "models are being loaded").retry_after(RETRY_AFTER)
+}
+
+fn draining() -> Problem {
+    Problem::new(Kind::Draining, "the server is shutting down").retry_after(RETRY_AFTER)
+}
+
+/// Loading a model or moving to another replica takes about this long.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers connections until the phase is [`Phase::Closing`] and the last of them has finished.
 pub async fn serve(_listener: TcpListener, _state: Arc<State>) -> std::io::Result<()> {

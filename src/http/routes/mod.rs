@@ -1,3 +1,83 @@
-//! What can be asked, one file per resource.
+//! The table of routes, one file per resource.
 
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+
+use super::State;
+use super::observe::{Observer, observe};
+use super::problem::{Kind, Problem};
+
+mod about;
+mod health;
+mod models;
 pub mod predict;
+
+pub use about::OPENAPI;
+
+/// Every method and path, as `openapi.yaml` has them; tests hold that the router has these and no others. `HEAD` goes
+/// with each `GET`.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("POST", "/v1/predict"),
+    ("POST", "/v1/models/{name}/predict"),
+    ("POST", "/v1/models/{name}/versions/{version}/predict"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/{name}"),
+    ("GET", "/v1/models/{name}/ready"),
+    ("GET", "/health/live"),
+    ("GET", "/health/ready"),
+    ("GET", "/health/startup"),
+    ("GET", "/metrics"),
+    ("GET", "/openapi.yaml"),
+    ("GET", "/docs"),
+    ("GET", "/"),
+];
+
+/// Answers every request.
+pub fn router(state: Arc<State>) -> Router {
+    let observer = Observer::new(Arc::clone(&state));
+    routes()
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
+        .layer(middleware::from_fn_with_state(observer, observe))
+        .with_state(state)
+}
+
+fn routes() -> Router<Arc<State>> {
+    Router::new()
+        .merge(predict::routes())
+        .merge(models::routes())
+        .merge(health::routes())
+        .merge(about::routes())
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new(Kind::NotFound, "/docs lists the paths")
+}
+
+/// axum adds the `Allow` header.
+async fn other_method() -> Problem {
+    Problem::new(
+        Kind::MethodNotAllowed,
+        "the Allow header lists the methods that it takes",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// axum tells its paths only by its `Debug` text, where each stands in quotes, one of its own among them.
+    #[test]
+    fn the_table_is_the_router() {
+        let text = format!("{:?}", routes());
+        let is_ours = |part: &&str| part.starts_with('/') && !part.contains("__private__axum");
+        let mut built: Vec<&str> = text.split('"').filter(is_ours).collect();
+        let mut listed: Vec<&str> = ROUTES.iter().map(|&(_, path)| path).collect();
+        for paths in [&mut built, &mut listed] {
+            paths.sort_unstable();
+            paths.dedup();
+        }
+        assert_eq!(built, listed);
+    }
+}

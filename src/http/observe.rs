@@ -1,0 +1,313 @@
+//! What every request gets, in one layer: its id, its series, its line in the log, and an answer if its handler panics.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::{Kind, Problem};
+use super::request_id::{self, Ids, RequestId};
+use super::trace::{self, Trace};
+use super::{Phase, ROUTES};
+use crate::telemetry::metrics::RouteMetrics;
+
+/// The layer's state: one per server.
+#[derive(Debug)]
+pub(super) struct Observer {
+    state: Arc<super::State>,
+    ids: Ids,
+    routes: Vec<(&'static str, Arc<RouteMetrics>)>,
+    /// Whatever matches no route.
+    unmatched: Arc<RouteMetrics>,
+}
+
+/// The label of requests that match no route.
+const UNMATCHED: &str = "unmatched";
+
+impl Observer {
+    /// Makes the series of every route.
+    pub(super) fn new(state: Arc<super::State>) -> Arc<Self> {
+        let series = |route| state.metrics.route(route);
+        Arc::new(Self {
+            routes: ROUTES.iter().map(|&(_, path)| (path, series(path))).collect(),
+            unmatched: series(UNMATCHED),
+            ids: Ids::new(),
+            state,
+        })
+    }
+
+    /// A dozen short texts, mostly of different lengths: comparing them is quicker than hashing one.
+    fn route(&self, request: &Request) -> (&'static str, &Arc<RouteMetrics>) {
+        let matched = request.extensions().get::<MatchedPath>();
+        let known = matched.and_then(|path| self.routes.iter().find(|(route, _)| *route == path.as_str()));
+        known.map_or((UNMATCHED, &self.unmatched), |(route, series)| (route, series))
+    }
+}
+
+/// The layer.
+pub(super) async fn observe(
+    State(observer): State<Arc<Observer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let seen = Seen::begin(&observer, &request);
+    request.extensions_mut().insert(seen.id.clone());
+    let answer = catch_panic(next.run(request)).await;
+    let mut response = answer.unwrap_or_else(|| {
+        Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
+    });
+    seen.mark(response.headers_mut());
+    seen.end(response.status().as_u16());
+    response
+}
+
+/// One request in flight. Dropped before its end, it counts as 499: the caller hung up.
+struct Seen<'a> {
+    observer: &'a Observer,
+    route: &'static str,
+    series: &'a RouteMetrics,
+    method: &'static str,
+    id: RequestId,
+    trace: Option<Trace>,
+    begin: Instant,
+    status: u16,
+}
+
+impl<'a> Seen<'a> {
+    fn begin(observer: &'a Observer, request: &Request) -> Self {
+        let (route, series) = observer.route(request);
+        observer.state.metrics.http_in_flight.inc();
+        Self {
+            observer,
+            route,
+            series,
+            method: method(request.method()),
+            id: RequestId::of(request.headers(), &observer.ids),
+            trace: Trace::of(request.headers(), &observer.ids),
+            begin: Instant::now(),
+            status: 499,
+        }
+    }
+
+    /// The headers of every answer.
+    fn mark(&self, headers: &mut HeaderMap) {
+        let id = HeaderValue::from_str(&self.id.0).expect("a request id is made of header characters");
+        headers.insert(request_id::HEADER, id);
+        if let Some(trace) = &self.trace {
+            headers.insert(trace::HEADER, trace.header());
+        }
+        headers.insert(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        );
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+        // The caller asks elsewhere from now on, and finds no connection of ours that is about to close.
+        if self.observer.state.phase() >= Phase::Draining {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    fn end(mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+impl Drop for Seen<'_> {
+    fn drop(&mut self) {
+        let Self {
+            route,
+            method,
+            status,
+            ..
+        } = *self;
+        let seconds = self.begin.elapsed().as_secs_f64();
+        self.observer.state.metrics.http_in_flight.dec();
+        self.series.observe(status, seconds);
+        let (ms, request_id) = (seconds * 1e3, &*self.id.0);
+        let trace_id = self.trace.as_ref().map(Trace::trace_id);
+        let parent_id = self.trace.as_ref().map(Trace::parent_id);
+        let span_id = self.trace.as_ref().map(Trace::span_id);
+        // 503 and 504 are the server's word on load and shutdown, not its failures.
+        if status >= 500 && !matches!(status, 503 | 504) {
+            tracing::error!(
+                method, route, status, ms, request_id, trace_id, parent_id, span_id, "failed"
+            );
+        } else {
+            tracing::debug!(
+                method, route, status, ms, request_id, trace_id, parent_id, span_id, "answered"
+            );
+        }
+    }
+}
+
+/// `None` where it panicked. The process's panic hook has told of it.
+async fn catch_panic<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    // Nothing of the future is used again after a panic.
+    poll_fn(move |cx| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)))
+            .map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
+}
+
+/// Methods are a caller's text; the log takes those it knows.
+fn method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Mutex, OnceLock};
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::routing::get;
+    use tokio::sync::watch;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::http::Config;
+    use crate::telemetry::Metrics;
+
+    /// `/docs` answers, `/metrics` panics and `/` never answers.
+    fn observed() -> (Arc<super::super::State>, Router) {
+        let state = Arc::new(super::super::State {
+            config: Config::default(),
+            metrics: Metrics::new(&[]),
+            predictor: OnceLock::new(),
+            phase: watch::channel(Phase::Ready).1,
+        });
+        let layer = axum::middleware::from_fn_with_state(Observer::new(Arc::clone(&state)), observe);
+        let router = Router::new()
+            .route("/docs", get(async || "fine"))
+            .route("/metrics", get(async || -> &'static str { panic!("a secret") }))
+            .route("/", get(std::future::pending::<()>))
+            .layer(layer);
+        (state, router)
+    }
+
+    fn request(path: &str) -> Request {
+        Request::get(path)
+            .header("x-request-id", "mine")
+            .header(
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            )
+            .body(Body::empty())
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_without_its_text() {
+        let (state, router) = observed();
+        let response = router.oneshot(request("/metrics")).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["x-request-id"], "mine");
+        let body = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["type"], "urn:sconce:problem:internal");
+        assert!(!problem.to_string().contains("secret"));
+        assert_eq!(state.metrics.http_in_flight.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_hangs_up_counts_as_499() {
+        let (state, router) = observed();
+        let mut waiting = pin!(router.oneshot(request("/")));
+        let polled = poll_fn(|cx| Poll::Ready(waiting.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+        assert_eq!(state.metrics.http_in_flight.get(), 1);
+        waiting.set(observed().1.oneshot(request("/")));
+        assert_eq!(state.metrics.http_in_flight.get(), 0);
+        let text = state.metrics.render();
+        let line = "sconce_http_requests_total{route=\"/\",status=\"499\"} 1\n";
+        assert!(text.contains(line), "{text}");
+    }
+
+    /// A log in memory.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log_to(lines: &Lines) -> tracing::Dispatch {
+        let lines = lines.clone();
+        tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_env_filter("sconce=debug")
+            .with_writer(move || lines.clone())
+            .finish()
+            .into()
+    }
+
+    /// The one event of a request.
+    async fn logged(request: Request) -> serde_json::Value {
+        let lines = Lines::default();
+        let log = log_to(&lines);
+        // While there is only one, another test's thread that meets an event first, and has no log itself, would switch
+        // it off for all.
+        let _another = log_to(&Lines::default());
+        let guard = tracing::dispatcher::set_default(&log);
+        let answer = observed().1.oneshot(request).await;
+        drop(guard);
+        answer.unwrap();
+        let lines = lines.0.lock().unwrap().clone();
+        serde_json::from_slice(&lines).expect("one event")
+    }
+
+    #[tokio::test]
+    async fn a_request_is_one_line_of_checked_words() {
+        let mut wild = request("/docs/%3Cscript%3E?secret=1");
+        *wild.method_mut() = Method::from_bytes(b"STRANGE").unwrap();
+        wild.headers_mut()
+            .insert("x-request-id", HeaderValue::from_static("a b"));
+        let line = logged(wild).await;
+        assert_eq!(
+            (&line["method"], &line["route"], &line["status"], &line["level"]),
+            (&"other".into(), &"unmatched".into(), &404.into(), &"DEBUG".into())
+        );
+        for strange in ["script", "secret", "STRANGE", "a b"] {
+            assert!(!line.to_string().contains(strange), "{line}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_stands_in_its_callers_trace_and_tells_failures_loudly() {
+        let line = logged(request("/metrics")).await;
+        assert_eq!(line["request_id"], "mine");
+        assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(line["parent_id"], "00f067aa0ba902b7");
+        assert_eq!(line["span_id"].as_str().map(str::len), Some(16));
+        assert_eq!((&line["status"], &line["level"]), (&500.into(), &"ERROR".into()));
+    }
+}

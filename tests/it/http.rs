@@ -1,0 +1,272 @@
+//! The edge without a socket: what the router answers in each phase, whatever is served.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt;
+use sconce::http::{Config, Phase, ROUTES, State, router};
+use sconce::telemetry::Metrics;
+use serde_json::Value;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::contract;
+
+/// A router without models, in a phase.
+struct Edge {
+    router: Router,
+    state: Arc<State>,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Edge {
+    fn new(phase: Phase) -> Self {
+        let state = Arc::new(State {
+            config: Config::default(),
+            metrics: Metrics::new(&[("version", "test")]),
+            predictor: OnceLock::new(),
+            phase: watch::channel(phase).1,
+        });
+        Self {
+            router: router(Arc::clone(&state)),
+            state,
+        }
+    }
+
+    /// The answer, held against the contract.
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Body::empty())
+            .expect("a method, path and headers that fit");
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        let (head, body) = response.into_parts();
+        let body = body
+            .collect()
+            .await
+            .expect("a body in memory")
+            .to_bytes()
+            .to_vec();
+        contract::check(method, path, head.status.as_u16(), &body);
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[]).await
+    }
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("a JSON body")
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().expect("a header of ASCII"))
+    }
+
+    fn kind(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        self.json()["type"]
+            .as_str()
+            .unwrap()
+            .replace("urn:sconce:problem:", "")
+    }
+}
+
+/// A path that fits the template.
+fn filled(template: &str) -> String {
+    template.replace("{name}", "mnist").replace("{version}", "1")
+}
+
+const PHASES: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Closing];
+
+#[tokio::test]
+async fn every_route_answers_by_the_contract_in_every_phase() {
+    for phase in PHASES {
+        let edge = Edge::new(phase);
+        for (method, template) in ROUTES {
+            let answer = edge.ask(method, &filled(template), &[]).await;
+            assert!(
+                answer.status != 404 && answer.status != 405,
+                "{method} {template}: {}",
+                answer.status
+            );
+            assert!(!answer.header("x-request-id").is_empty(), "{template}");
+            assert_eq!(answer.header("x-content-type-options"), "nosniff", "{template}");
+            assert!(!answer.header("cache-control").is_empty(), "{template}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn health_tells_the_phase() {
+    let check = async |path: &str, expected: [u16; 4]| {
+        for (phase, status) in PHASES.into_iter().zip(expected) {
+            let answer = Edge::new(phase).get(path).await;
+            assert_eq!(answer.status, status, "{path} in {phase:?}");
+            if status == 503 {
+                let kind = if phase == Phase::Starting {
+                    "starting"
+                } else {
+                    "draining"
+                };
+                assert_eq!(answer.kind(), kind, "{path} in {phase:?}");
+                assert_eq!(answer.header("retry-after"), "1");
+            }
+        }
+    };
+    check("/health/live", [200; 4]).await;
+    check("/health/startup", [503, 200, 200, 200]).await;
+    check("/health/ready", [503, 200, 503, 503]).await;
+    check("/metrics", [200; 4]).await;
+}
+
+#[tokio::test]
+async fn a_draining_server_closes_its_connections() {
+    for phase in PHASES {
+        let answer = Edge::new(phase).get("/health/live").await;
+        let expected = if phase >= Phase::Draining { "close" } else { "" };
+        assert_eq!(answer.header("connection"), expected, "{phase:?}");
+    }
+}
+
+#[tokio::test]
+async fn another_method_is_told_the_right_ones() {
+    let edge = Edge::new(Phase::Ready);
+    for (method, template) in ROUTES {
+        let expected = if *method == "GET" { "GET,HEAD" } else { *method };
+        for other in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "BREW"] {
+            if other != *method {
+                let answer = edge.ask(other, &filled(template), &[]).await;
+                assert_eq!(answer.status, 405, "{other} {template}");
+                assert_eq!(answer.kind(), "method-not-allowed");
+                assert_eq!(answer.header("allow"), expected, "{other} {template}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn head_is_get_without_a_body() {
+    let edge = Edge::new(Phase::Ready);
+    for (_, template) in ROUTES.iter().filter(|(method, _)| *method == "GET") {
+        let path = filled(template);
+        let (head, get) = (edge.ask("HEAD", &path, &[]).await, edge.get(&path).await);
+        assert_eq!(head.status, get.status, "{path}");
+        assert!(head.body.is_empty(), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_are_problems() {
+    let edge = Edge::new(Phase::Ready);
+    for path in [
+        "/nothing",
+        "/v1",
+        "/v1/models/",
+        "/health",
+        "/health/live/",
+        "/%2e%2e/etc/passwd",
+    ] {
+        let answer = edge.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.kind()),
+            (404, "not-found"),
+            "{path}"
+        );
+    }
+    for path in [
+        "/v1/models/NoName",
+        "/v1/models/%2e%2e",
+        "/v1/models/%ff",
+        "/v1/models/a..b/ready",
+    ] {
+        let answer = edge.get(path).await;
+        assert_eq!(
+            (answer.status.as_u16(), &*answer.kind()),
+            (400, "bad-request"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_usable_request_id_comes_back_and_another_is_replaced() {
+    let edge = Edge::new(Phase::Ready);
+    for path in ["/health/live", "/nothing"] {
+        let kept = edge.ask("GET", path, &[("x-request-id", "Mine_1.0-a")]).await;
+        assert_eq!(kept.header("x-request-id"), "Mine_1.0-a");
+        let fresh = edge.ask("GET", path, &[("x-request-id", "not mine")]).await;
+        assert_eq!(fresh.header("x-request-id").len(), 32);
+    }
+}
+
+#[tokio::test]
+async fn a_trace_is_carried_on() {
+    let edge = Edge::new(Phase::Ready);
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let answer = edge.ask("GET", "/health/live", &[("traceparent", parent)]).await;
+    let traced = answer.header("traceparent");
+    assert!(
+        traced.starts_with(&parent[..36]) && traced.ends_with("-01") && traced != parent,
+        "{traced}"
+    );
+    let untraced = edge
+        .ask("GET", "/health/live", &[("traceparent", "00-wrong")])
+        .await;
+    assert_eq!(untraced.header("traceparent"), "");
+}
+
+#[tokio::test]
+async fn strange_requests_add_no_series() {
+    let edge = Edge::new(Phase::Ready);
+    let series = |edge: &Edge| edge.state.metrics.render().lines().count();
+    let before = series(&edge);
+    for number in 0..100 {
+        edge.ask("GET", &format!("/nothing/{number}"), &[]).await;
+        edge.ask("GET", &format!("/v1/models/model-{number}"), &[]).await;
+        edge.ask(&format!("METHOD{number}"), "/docs", &[]).await;
+    }
+    assert_eq!(series(&edge), before);
+    let text = edge.state.metrics.render();
+    for (route, status) in [("unmatched", 404), ("/v1/models/{name}", 503), ("/docs", 405)] {
+        let line = format!("sconce_http_requests_total{{route=\"{route}\",status=\"{status}\"}} 100\n");
+        assert!(text.contains(&line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_and_the_contract_are_served() {
+    let edge = Edge::new(Phase::Ready);
+    assert_eq!(
+        edge.get("/openapi.yaml").await.body,
+        include_bytes!("../../openapi.yaml")
+    );
+    let page = edge.get("/docs").await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    let policy = page.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'sha256-"),
+        "{policy}"
+    );
+    let root = edge.get("/").await;
+    assert_eq!((root.status.as_u16(), root.header("location")), (307, "/docs"));
+}
