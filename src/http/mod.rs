@@ -3,24 +3,27 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 use problem::{Kind, Problem};
 
+mod activity;
 mod config;
+mod connection;
 mod forms;
 mod observe;
 pub mod problem;
 mod request_id;
 pub mod routes;
+mod serve;
 mod trace;
 
 pub use config::Config;
 pub use request_id::RequestId;
 pub use routes::{OPENAPI, ROUTES, router};
+pub use serve::serve;
 
 /// Where the server stands between start and exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,8 +73,3 @@ fn draining() -> Problem {
 
 /// Loading a model or moving to another replica takes about this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// Answers connections until the phase is [`Phase::Closing`] and the last of them has finished.
-pub async fn serve(_listener: TcpListener, _state: Arc<State>) -> std::io::Result<()> {
-    todo!()
-}
