@@ -1,12 +1,13 @@
-//! The command line.
+//! The command line: subcommands, what they share, exit codes.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, Resolved};
 
 mod config;
 mod data;
@@ -17,6 +18,7 @@ mod health;
 mod models;
 mod openapi;
 mod predict;
+mod restart;
 mod serve;
 mod table;
 mod train;
@@ -41,6 +43,12 @@ pub(crate) struct Common {
     /// Folder of models [default: models]
     #[arg(long, global = true, value_name = "DIR")]
     models: Option<PathBuf>,
+    /// Set any key of the configuration, such as http.threads=2; may be given many times
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    settings: Vec<(String, String)>,
+    /// When the program began.
+    #[arg(skip = Instant::now())]
+    started: Instant,
 }
 
 #[derive(Debug, Subcommand)]
@@ -77,20 +85,25 @@ pub(crate) enum CliError {
     /// The work itself failed.
     #[error("{0}")]
     Failed(String),
+    /// The server that was asked is not healthy.
+    #[error("{0}")]
+    Unhealthy(String),
 }
 
 impl CliError {
-    /// sysexits.h's numbers.
+    /// sysexits.h's numbers; 1 is what container health checks know.
     fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => 64,
             Self::Data(_) => 65,
             Self::Failed(_) => 70,
+            Self::Unhealthy(_) => 1,
         }
     }
 }
 
-/// Runs the program: 0 when all is well, 64 for a wrong command line or configuration, 65 for wrong data, 70 else.
+/// Runs the program: 0 when all is well, 64 for a wrong command line or configuration, 65 for wrong data, 1 for an
+/// unhealthy server, 70 else.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -100,19 +113,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    let common = &cli.common;
-    let result = match cli.command {
-        Command::Serve(args) => serve::run(&args, common),
-        Command::Train(args) => train::run(&args, common),
-        Command::Evaluate(args) => evaluate::run(&args, common),
-        Command::Predict(args) => predict::run(&args, common),
-        Command::Models(args) => models::run(&args, common),
-        Command::Data(args) => data::run(&args, common),
-        Command::Config(args) => config::run(&args, common),
-        Command::Health(args) => health::run(&args, common),
-        Command::Openapi(args) => openapi::run(&args, common),
-    };
-    match result {
+    match run(cli.command, &cli.common) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the command line speaks to its caller here")]
@@ -124,15 +125,56 @@ pub fn main() -> ExitCode {
     }
 }
 
+fn run(command: Command, common: &Common) -> Result<(), CliError> {
+    if command.computes() {
+        restart::with_one_thread_per_computation()?;
+    }
+    match command {
+        Command::Serve(args) => serve::run(&args, common),
+        Command::Train(args) => train::run(&args, common),
+        Command::Evaluate(args) => evaluate::run(&args, common),
+        Command::Predict(args) => predict::run(&args, common),
+        Command::Models(args) => models::run(&args, common),
+        Command::Data(args) => data::run(&args, common),
+        Command::Config(args) => config::run(&args, common),
+        Command::Health(args) => health::run(&args, common),
+        Command::Openapi(args) => openapi::run(&args, common),
+    }
+}
+
+impl Command {
+    /// Whether it runs networks.
+    fn computes(&self) -> bool {
+        match self {
+            Self::Serve(_) | Self::Train(_) | Self::Evaluate(_) | Self::Predict(_) | Self::Models(_) => true,
+            Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
+        }
+    }
+}
+
 /// The configuration: file, environment and the flags that every subcommand has.
 pub(crate) fn config(common: &Common) -> Result<Config, CliError> {
-    let mut flags = Vec::new();
+    resolve(common, &[]).map(|resolved| resolved.config)
+}
+
+/// As [`config`], with a subcommand's own `flags` on top, and where each value came from.
+fn resolve(common: &Common, flags: &[(&str, String)]) -> Result<Resolved, CliError> {
+    let settings = common.settings.iter();
+    let mut all: Vec<(&str, String)> = settings.map(|(key, value)| (&**key, value.clone())).collect();
     if let Some(models) = &common.models {
         let text = models.to_str();
         let text = text.ok_or_else(|| CliError::Usage("--models: the path is not UTF-8".to_owned()))?;
-        flags.push(("models", text.to_owned()));
+        all.push(("models", text.to_owned()));
     }
-    Config::load(common.config.as_deref(), &flags).map_err(|e| CliError::Usage(e.to_string()))
+    all.extend_from_slice(flags);
+    Config::resolve(common.config.as_deref(), &all).map_err(|e| CliError::Usage(e.to_string()))
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let parts = text
+        .split_once('=')
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    parts.ok_or_else(|| "KEY=VALUE is expected, such as http.threads=2".to_owned())
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) is no error.
@@ -141,5 +183,41 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(|e| CliError::Failed(format!("standard output: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    fn resolved(arguments: &[&str]) -> Result<Config, CliError> {
+        let all = ["sconce"].iter().chain(arguments);
+        config(&Cli::try_parse_from(all).unwrap().common)
+    }
+
+    #[test]
+    fn flags_of_every_subcommand_set_keys() {
+        let config = resolved(&[
+            "--models",
+            "a",
+            "config",
+            "--set",
+            "http.threads=3",
+            "--set",
+            "log.filter=a=debug",
+        ]);
+        let config = config.unwrap();
+        assert_eq!(config.models, std::path::Path::new("a"));
+        assert_eq!((config.http.threads, &*config.log.filter), (3, "a=debug"));
+        let wrong = resolved(&["config", "--set", "http.thread=3"]).unwrap_err();
+        assert_eq!(wrong.code(), 64);
+        assert!(Cli::try_parse_from(["sconce", "config", "--set", "http.threads"]).is_err());
     }
 }

@@ -12,7 +12,7 @@ pub(super) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
 
 /// The thread limits of candle that nobody has set. Unset, its pool spins on every core and takes milliseconds from
 /// the threads that answer (one engine instance is one thread).
-pub fn unset_thread_limits() -> Vec<&'static str> {
+pub(crate) fn unset_thread_limits() -> Vec<&'static str> {
     unset_among(|name| std::env::var_os(name).is_some())
 }
 

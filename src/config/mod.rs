@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::ModelName;
 use crate::{batcher, engine, http, preprocess, telemetry};
 
-pub mod environment;
+pub(crate) mod environment;
 mod limits;
 mod schema;
 mod sources;
@@ -129,7 +129,7 @@ fn merge(settings: &[Setting]) -> Result<Resolved, ConfigError> {
             _ => told(&key, &error.kind.to_string()),
         }
     })?;
-    limits::check(&config).map_err(|(key, problem)| told(key, &problem))?;
+    limits::check(&config).map_err(|(key, problem)| told(&key, &problem))?;
     let origin = |(key, setting): (&str, &Setting)| (key.to_owned(), setting.origin.clone());
     let origins = winners.into_iter().map(origin).collect();
     Ok(Resolved { config, origins })
