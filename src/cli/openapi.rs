@@ -1,6 +1,8 @@
-//! `sconce openapi`.
+//! `sconce openapi`: the contract, as it is served at `/openapi.yaml`.
 
-use super::{CliError, Common};
+use crate::http::OPENAPI;
+
+use super::{CliError, Common, print};
 
 /// Flags of `sconce openapi`.
 #[derive(Debug, clap::Args)]
@@ -8,5 +10,5 @@ pub(crate) struct Args {}
 
 /// Runs it.
 pub(crate) fn run(_args: &Args, _common: &Common) -> Result<(), CliError> {
-    todo!()
+    print(OPENAPI)
 }
