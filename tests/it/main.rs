@@ -1,5 +1,10 @@
 //! The integration tests: one binary.
+#![expect(
+    clippy::unwrap_used,
+    reason = "these are tests; the lint spares only functions marked as such"
+)]
 
 mod contract;
 mod http;
 mod openapi;
+mod serve;

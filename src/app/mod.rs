@@ -1,0 +1,121 @@
+//! The composition root: builds the rooms, spawns the threads, drains.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use crate::config::Config;
+use crate::engine::{EngineError, available_cores};
+use crate::model::{ModelName, Version};
+use crate::preprocess::pool::quiet_decoder_panics;
+
+mod load;
+mod server;
+mod signals;
+mod threads;
+
+use server::Server;
+use signals::Signals;
+
+/// Why the server did not start or stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The folder of models or a version in it.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
+    /// The device.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A version cannot be served.
+    #[error("model '{name}' version {version}: {source}")]
+    Model {
+        /// The model.
+        name: ModelName,
+        /// The version.
+        version: Version,
+        /// What the engine says of it.
+        source: EngineError,
+    },
+    /// A port, thread or signal handler.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// There is nothing to serve.
+    #[error("{0}")]
+    Models(String),
+    /// A thread ended, or did not end, against the plan.
+    #[error("thread {0}")]
+    Thread(String),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. `started` is when the program began. Once the port is bound, writes
+/// `listening on http://ADDRESS` to standard output.
+pub fn serve(config: &Config, started: Instant) -> Result<(), AppError> {
+    quiet_decoder_panics();
+    let runtime = runtime(config.http.threads)?;
+    let served = runtime.block_on(run(config, started));
+    // Connections that outlived the drain are cut here; nothing else is left to wait for.
+    runtime.shutdown_background();
+    served
+}
+
+async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
+    // Before anything slow, so that no signal finds the process without a handler.
+    let mut signals = Signals::listen()?;
+    let listener = bind(config.http.listen).await?;
+    let address = listener.local_addr().map_err(io("the server's address"))?;
+    let mut server = Server::start(config, listener);
+    tracing::info!(%address, "listening");
+    let served = match announce(address) {
+        Ok(()) => server.serve(&mut signals, started).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &served {
+        tracing::error!(%error, "the server stops");
+    }
+    let drained = server.drain(&mut signals).await;
+    served.and(drained)
+}
+
+/// The network's threads.
+fn runtime(threads: usize) -> Result<Runtime, AppError> {
+    let threads = if threads == 0 {
+        available_cores() / 2
+    } else {
+        threads
+    };
+    let number = AtomicUsize::new(0);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name_fn(move || format!("http-{}", number.fetch_add(1, Ordering::Relaxed)))
+        .enable_all()
+        .build()
+        .map_err(io("the network's threads"))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(io(&format!("cannot listen on {address}")))
+}
+
+/// Scripts that start the server with port 0 read this line.
+fn announce(address: SocketAddr) -> Result<(), AppError> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(io("standard output")),
+    }
+}
+
+fn io(what: &str) -> impl FnOnce(std::io::Error) -> AppError {
+    let what = what.to_owned();
+    |source| AppError::Io { what, source }
+}
