@@ -4,6 +4,7 @@
     reason = "these are tests; the lint spares only functions marked as such"
 )]
 
+mod architecture;
 mod contract;
 mod http;
 mod openapi;
