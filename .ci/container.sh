@@ -22,8 +22,9 @@ fail() {
 # What was compiled here runs there only if both have the same C library.
 warm=()
 if grep -q '^VERSION_CODENAME=bookworm' /etc/os-release; then
-  mkdir -p "$target"
-  warm=(-v "$target:/host-target" --build-arg CARGO_TARGET_DIR=/host-target)
+  registry=${CARGO_HOME:-$HOME/.cargo}/registry
+  mkdir -p "$target" "$registry"
+  warm=(-v "$target:/host-target" -v "$registry:$registry" --build-arg CARGO_TARGET_DIR=/host-target)
 fi
 buildah bud --isolation chroot --pull-never --layers --format docker "${warm[@]}" -t "$image" .
 

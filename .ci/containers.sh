@@ -71,7 +71,8 @@ make_rust() {
   tar -C "$(rustc --print sysroot)" --exclude=./share/doc --exclude=./share/man -c . | tar -C "$root/usr/local" -x
   cp "$certificates" "$root$certificates"
   buildah umount "$container"
-  buildah config --env CARGO_HOME=/usr/local/cargo "$container"
+  # The same path as here: cargo takes up what this machine has compiled only from the same folder of sources.
+  buildah config --env CARGO_HOME="${CARGO_HOME:-$HOME/.cargo}" "$container"
   buildah commit -q --rm "$container" "$rust"
 }
 
