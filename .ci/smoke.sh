@@ -78,7 +78,7 @@ ask 200 --data-binary "@$digit" -H "$png" "$url/v1/predict" && labels 7
 grep -qi '^server-timing: ' "$work/head" || fail "no Server-Timing"
 grep -qi '^x-request-id: ' "$work/head" || fail "no X-Request-Id"
 ask 200 --data-binary "@$digit" -H "$png" "$url/v1/models/mnist/versions/1/predict?top_k=2" && labels 7
-ask 200 --data-binary @examples/boot.png "$url/v1/models/fashion-mnist/predict" && labels 'Ankle boot'
+ask 200 --data-binary @examples/boot.png -H "$png" "$url/v1/models/fashion-mnist/predict" && labels 'Ankle boot'
 ask 200 --data-binary @examples/boot.png -H "$png" "$url/v1/predict?model=fashion-mnist" && labels 'Ankle boot'
 ask 200 --data-binary @examples/scan.jpg -H 'content-type: image/jpeg' "$url/v1/predict" && labels 4
 ask 200 -F "image=@$digit" -F image=@examples/scan.jpg "$url/v1/predict" && labels 7 4
@@ -92,7 +92,7 @@ head -c 120 "$digit" >"$work/cut.png"
 ask 422 --data-binary "@$work/cut.png" -H "$png" "$url/v1/predict" && problem image-broken
 head -c 5000000 /dev/zero >"$work/large"
 ask 413 --data-binary "@$work/large" -H "$png" "$url/v1/predict" && problem body-too-large
-ask 404 --data-binary "@$digit" "$url/v1/models/none/predict" && problem model-not-found
+ask 404 --data-binary "@$digit" -H "$png" "$url/v1/models/none/predict" && problem model-not-found
 ask 405 "$url/v1/predict" && problem method-not-allowed
 ask 404 "$url/nowhere" && problem not-found
 
