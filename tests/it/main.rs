@@ -9,3 +9,6 @@ mod contract;
 mod http;
 mod openapi;
 mod serve;
+mod server;
+mod shipped;
+mod torch;

@@ -1,15 +1,17 @@
 //! The program as its users run it: start, answers, signals, exit codes.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Cursor, Read, Write};
+use std::io::{Cursor, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use sconce::model::{Spec, Weights, arch};
 use sconce::registry::{Manifest, Registry, WeightsFile};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::server::{Server, answer, head, sconce};
 
 const SPEC: &str =
     "architecture = 'small-cnn'\nlabels = ['a', 'b']\ninput = { channels = 1, height = 8, width = 8 }\n";
@@ -50,100 +52,10 @@ fn publish(folder: &Path) {
         .unwrap();
 }
 
-fn sconce(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-/// A server of its own process; killed when dropped.
-struct Server {
-    child: Child,
-    address: String,
-    log: BufReader<ChildStderr>,
-}
-
 impl Server {
-    /// Starts on a free port and waits until it is bound.
-    fn start(models: &Path, settings: &[&str]) -> Self {
-        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
-        command.arg(models).args(["--set", "log.format=json"]);
-        for setting in settings {
-            command.args(["--set", setting]);
-        }
-        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = spawned.unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://");
-        Self {
-            address: address.unwrap_or_else(|| panic!("'{line}'")).to_owned(),
-            log: BufReader::new(child.stderr.take().unwrap()),
-            child,
-        }
-    }
-
-    fn ready(models: &Path, settings: &[&str]) -> Self {
-        let mut server = Self::start(models, settings);
-        server.wait_for("ready");
-        server
-    }
-
-    /// Reads the log up to the line with this message.
-    fn wait_for(&mut self, message: &str) -> Value {
-        let mut before = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(
-                self.log.read_line(&mut line).unwrap() > 0,
-                "no '{message}' in:\n{before}"
-            );
-            before.push_str(&line);
-            if let Ok(event) = serde_json::from_str::<Value>(&line)
-                && event["message"] == message
-            {
-                return event;
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    /// The exit code, and what the log still said.
-    fn end(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), rest)
-    }
-
-    fn get(&self, path: &str) -> (u16, String) {
-        self.ask(
-            &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
-            &[],
-        )
-    }
-
     fn predict(&self) -> (u16, String) {
         let image = image();
-        self.ask(&head(image.len()), &image)
-    }
-
-    fn ask(&self, head: &str, body: &[u8]) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
-        answer(stream)
+        self.ask(&png_head(image.len()), &image)
     }
 
     /// Until one request besides the one that asks is being answered.
@@ -159,25 +71,8 @@ impl Server {
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn head(length: usize) -> String {
-    format!(
-        "POST /v1/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: image/png\r\n\
-         Content-Length: {length}\r\n\r\n"
-    )
-}
-
-fn answer(mut stream: TcpStream) -> (u16, String) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+fn png_head(length: usize) -> String {
+    head("/v1/predict", "image/png", length)
 }
 
 fn image() -> Vec<u8> {
@@ -244,7 +139,7 @@ fn a_request_in_flight_is_finished_before_the_end() {
     );
     let image = image();
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    stream.write_all(head(image.len()).as_bytes()).unwrap();
+    stream.write_all(png_head(image.len()).as_bytes()).unwrap();
     stream.write_all(&image[..20]).unwrap();
     server.wait_for_in_flight();
     server.signal("INT");
@@ -265,7 +160,7 @@ fn a_request_that_never_ends_is_given_up() {
     ];
     let mut server = Server::ready(folder.path(), &settings);
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    stream.write_all(head(100).as_bytes()).unwrap();
+    stream.write_all(png_head(100).as_bytes()).unwrap();
     server.wait_for_in_flight();
     server.signal("TERM");
     server.wait_for("closing");

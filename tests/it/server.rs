@@ -1,0 +1,125 @@
+//! A server as a process of its own, for tests that use the program as its users do.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use serde_json::Value;
+
+/// The program with these arguments.
+pub(crate) fn sconce(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sconce"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// A server of its own process; killed when dropped.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    /// Host and port.
+    pub(crate) address: String,
+    log: BufReader<ChildStderr>,
+}
+
+impl Server {
+    /// Starts on a free port and waits until it is bound.
+    pub(crate) fn start(models: &Path, settings: &[&str]) -> Self {
+        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
+        command.arg(models).args(["--set", "log.format=json"]);
+        for setting in settings {
+            command.args(["--set", setting]);
+        }
+        let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim_end().strip_prefix("listening on http://");
+        Self {
+            address: address.unwrap_or_else(|| panic!("'{line}'")).to_owned(),
+            log: BufReader::new(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    pub(crate) fn ready(models: &Path, settings: &[&str]) -> Self {
+        let mut server = Self::start(models, settings);
+        server.wait_for("ready");
+        server
+    }
+
+    /// Reads the log up to the line with this message.
+    pub(crate) fn wait_for(&mut self, message: &str) -> Value {
+        let mut before = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.log.read_line(&mut line).unwrap() > 0,
+                "no '{message}' in:\n{before}"
+            );
+            before.push_str(&line);
+            if let Ok(event) = serde_json::from_str::<Value>(&line)
+                && event["message"] == message
+            {
+                return event;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// The exit code, and what the log still said.
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        self.ask(
+            &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+            &[],
+        )
+    }
+
+    pub(crate) fn ask(&self, head: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        answer(stream)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The head of a request that posts `length` bytes of an image.
+pub(crate) fn head(path: &str, content_type: &str, length: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {content_type}\r\n\
+         Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// Status and body of the one answer of a connection.
+pub(crate) fn answer(mut stream: TcpStream) -> (u16, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
