@@ -4,16 +4,26 @@ use std::path::PathBuf;
 
 use crate::model::WeightsError;
 
+pub mod checkpoint;
 pub mod config;
+pub mod cross_validation;
 pub mod early_stopping;
+pub mod fit;
 pub mod history;
+pub mod identity;
 pub mod loss;
 pub mod optimizer;
+mod parameters;
 pub mod regularise;
 pub mod schedule;
 
+pub use checkpoint::Checkpoint;
 pub use config::{Config, Recipe};
+pub use fit::{Event, Fitted, Task, fit};
 pub use history::{EpochRecord, History, Score};
+
+#[cfg(test)]
+mod worked_example;
 
 /// Why there are no trained weights.
 #[derive(Debug, thiserror::Error)]
