@@ -7,6 +7,7 @@ use crate::model::WeightsError;
 pub mod checkpoint;
 pub mod config;
 pub mod cross_validation;
+pub mod curves;
 pub mod early_stopping;
 pub mod fit;
 pub mod history;
@@ -16,6 +17,7 @@ pub mod optimizer;
 mod parameters;
 pub mod regularise;
 pub mod schedule;
+pub mod tensorboard;
 
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Recipe};
