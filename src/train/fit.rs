@@ -59,8 +59,8 @@ pub enum Event<'a> {
         /// Means over the epoch so far.
         score: Score,
     },
-    /// An epoch is done, and its checkpoint is written.
-    Epoch(&'a EpochRecord),
+    /// An epoch is done, and its checkpoint is written. The last record is this epoch's.
+    Epoch(&'a History),
 }
 
 /// What a run gives.
@@ -89,7 +89,7 @@ pub fn fit(task: Task<'_>, listener: &mut Listener<'_>) -> Result<Fitted, TrainE
     while run.goes_on() {
         let record = run.epoch(listener)?;
         run.conclude(record)?;
-        if listener(Event::Epoch(&record)).is_break() {
+        if listener(Event::Epoch(&run.history)).is_break() {
             return Err(TrainError::Stopped(record.epoch));
         }
     }

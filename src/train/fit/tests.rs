@@ -290,8 +290,8 @@ fn early_stopping_keeps_the_best_epoch() {
         ..config()
     };
     let mut listener = |event: Event<'_>| {
-        if let Event::Epoch(record) = event {
-            seen.push(record.valid.unwrap().loss);
+        if let Event::Epoch(history) = event {
+            seen.push(history.epochs.last().unwrap().valid.unwrap().loss);
         }
         ControlFlow::Continue(())
     };

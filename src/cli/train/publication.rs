@@ -1,0 +1,140 @@
+//! A trained network becomes a version: evaluated as it will serve, with a manifest.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::dataset::Dataset;
+use crate::engine::Plan;
+use crate::evaluate::{self, Report};
+use crate::model::{Version, Weights};
+use crate::registry::{Manifest, WeightsFile};
+use crate::train::Fitted;
+
+use super::CliError;
+use super::subject::Subject;
+
+/// Largest batch the plan is tried with before it is evaluated.
+const WARM_UP_BATCH: usize = 64;
+
+/// Evaluates and publishes; returns what to tell at the terminal.
+pub(super) fn publish(subject: &Subject, fitted: &Fitted, command: &str) -> Result<String, CliError> {
+    let reports = evaluate(subject, &fitted.weights)?;
+    let manifest = manifest(subject, fitted, command, &reports)?;
+    keep_champion(subject)?;
+    let (registry, name) = (&subject.registry, subject.name());
+    let version = registry
+        .publish(name, &fitted.weights, manifest)
+        .map_err(failed)?;
+    Ok(text(subject, fitted, version, &reports))
+}
+
+/// Reports by part: `test` where the data have one, `hold_out` where images were held out.
+fn evaluate(subject: &Subject, weights: &Weights) -> Result<Vec<(&'static str, Report)>, CliError> {
+    // The version's number is not known before it is published, and plays no part in the answers.
+    let plan = Plan::compile(Version::FIRST, &subject.graph, weights, &subject.device).map_err(failed)?;
+    plan.warm_up(WARM_UP_BATCH).map_err(failed)?;
+    let report = |data: &Dataset, indices: &[usize]| {
+        let probabilities = evaluate::probabilities(&plan, data, indices).map_err(failed)?;
+        let labels: Vec<u32> = indices.iter().map(|&index| data.labels[index]).collect();
+        evaluate::report(&probabilities, &labels, &subject.entry.spec.labels).map_err(failed)
+    };
+    let mut reports = Vec::new();
+    if let Some(test) = &subject.test {
+        let all: Vec<usize> = (0..test.len()).collect();
+        reports.push(("test", report(test, &all)?));
+    }
+    if !subject.split.hold_out.is_empty() {
+        reports.push(("hold_out", report(&subject.data, &subject.split.hold_out)?));
+    }
+    Ok(reports)
+}
+
+/// Holds nothing that changes from one run of `command` to the next.
+fn manifest(
+    subject: &Subject,
+    fitted: &Fitted,
+    command: &str,
+    reports: &[(&'static str, Report)],
+) -> Result<Manifest, CliError> {
+    let mut training = match serde_json::to_value(&subject.config).map_err(failed)? {
+        Value::Object(training) => training,
+        other => Map::from_iter([("config".to_owned(), other)]),
+    };
+    training.insert("recipe".to_owned(), json!(subject.recipe));
+    training.insert("epochs_run".to_owned(), json!(fitted.history.epochs.len()));
+    training.insert("kept_epoch".to_owned(), json!(fitted.kept_epoch));
+    let mut evaluation = Map::new();
+    for (part, report) in reports {
+        evaluation.insert((*part).to_owned(), serde_json::to_value(report).map_err(failed)?);
+    }
+    Ok(Manifest {
+        format: Manifest::FORMAT,
+        weights: WeightsFile::default(),
+        architecture: subject.entry.spec.architecture.clone(),
+        parameters: subject.graph.parameters(),
+        parent: subject.parent,
+        sconce: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command.to_owned(),
+        seed: subject.config.seed,
+        data: data(subject),
+        training: Value::Object(training),
+        evaluation: Value::Object(evaluation),
+    })
+}
+
+fn data(subject: &Subject) -> Value {
+    let test = |test: &Dataset| json!({"images": test.len(), "sha256": test.sha256()});
+    json!({
+        "name": subject.data_name,
+        "sha256": subject.data.sha256(),
+        "images": subject.data.len(),
+        "trained_on": subject.split.train.len(),
+        "hold_out": subject.split.hold_out.len(),
+        "test": subject.test.as_ref().map(test),
+    })
+}
+
+/// A model's only version serves without being named; a second version must not take that from it.
+fn keep_champion(subject: &Subject) -> Result<(), CliError> {
+    let entry = subject.registry.entry(subject.name()).map_err(failed)?;
+    if entry.versions.len() == 1 && entry.aliases.champion.is_some() {
+        subject
+            .registry
+            .set_aliases(subject.name(), entry.aliases)
+            .map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn text(subject: &Subject, fitted: &Fitted, version: Version, reports: &[(&'static str, Report)]) -> String {
+    let name = subject.name();
+    let mut text = format!("{name} version {version}, epoch {}", fitted.kept_epoch);
+    for (part, report) in reports {
+        let part = part.replace('_', "-");
+        let _ = write!(
+            text,
+            "; {:.2} % of {} {part} images",
+            report.accuracy * 100.0,
+            report.n
+        );
+    }
+    text.push('\n');
+    if version == Version::FIRST {
+        text += "It is the only version, so it answers.\n";
+    } else {
+        let folder = subject.registry.root().join(name.as_str());
+        let aliases = folder.join("aliases.json");
+        let _ = writeln!(
+            text,
+            "To let it answer: \"champion\": {version} in {}",
+            aliases.display()
+        );
+    }
+    text
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
+fn failed(error: impl ToString) -> CliError {
+    CliError::Failed(error.to_string())
+}
