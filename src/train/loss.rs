@@ -1,6 +1,7 @@
 //! The loss that is minimised.
 
 use candle_core::{D, DType, Result, Tensor, bail};
+use candle_nn::ops::log_softmax;
 
 /// Mean cross-entropy in nats of `logits` N×K against `labels` (N classes), label smoothing ε as torch's:
 /// −Σ t·log softmax(logits)/N with t = 1 − ε + ε/K at the label and ε/K elsewhere. Has gradients.
@@ -11,7 +12,7 @@ pub fn cross_entropy(logits: &Tensor, labels: &[u32], smoothing: f32) -> Result<
         bail!("{} labels for {images} rows of logits", labels.len());
     }
     let targets = Tensor::from_vec(targets, (images, classes), logits.device())?.to_dtype(logits.dtype())?;
-    let total = (log_softmax(logits)? * targets)?.sum_all()?;
+    let total = (log_softmax(logits, D::Minus1)? * targets)?.sum_all()?;
     total.affine(-1.0 / images as f64, 0.0)
 }
 
@@ -25,13 +26,6 @@ pub fn right_answers(logits: &Tensor, labels: &[u32]) -> Result<usize> {
 fn largest(row: &[f32]) -> usize {
     let better = |best, (index, &value): (usize, &f32)| if value > row[best] { index } else { best };
     row.iter().enumerate().fold(0, better)
-}
-
-/// Shifted by the row's maximum, which is a constant to the gradient: the softmax does not depend on the shift.
-fn log_softmax(logits: &Tensor) -> Result<Tensor> {
-    let shifted = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
-    let normaliser = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-    shifted.broadcast_sub(&normaliser)
 }
 
 fn targets(labels: &[u32], classes: usize, smoothing: f32) -> Result<Vec<f32>> {
