@@ -220,7 +220,7 @@ fn check_names(found: &BTreeMap<&str, Vec<usize>>, graph: &Graph) -> Result<(), 
         match found.get(name.as_str()) {
             None => missing.push(name.clone()),
             Some(found) if found != shape => {
-                misshaped.push(format!("{name}: expected {shape:?}, found {found:?}"))
+                misshaped.push(format!("{name}: expected {shape:?}, found {found:?}"));
             }
             Some(_) => {}
         }

@@ -100,10 +100,11 @@ impl Preprocessor {
             image.bytes.iter_mut().for_each(|v| *v = 255 - *v);
         }
         let right_size = (image.width, image.height) == (input.width, input.height);
-        if preprocess.center == Center::Mass && !right_size {
-            if let Some(centred) = center::by_mass(&image, input.width, input.height, preprocess.filter) {
-                return centred;
-            }
+        if preprocess.center == Center::Mass
+            && !right_size
+            && let Some(centred) = center::by_mass(&image, input.width, input.height, preprocess.filter)
+        {
+            return centred;
         }
         let background = if inverted {
             255 - preprocess.background

@@ -389,6 +389,10 @@ fn io(path: &Path, source: std::io::Error) -> RegistryError {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the callers hand over an error that they have no more use for"
+)]
 fn invalid(path: &Path, problem: impl ToString) -> RegistryError {
     RegistryError::Invalid {
         path: path.to_owned(),

@@ -130,7 +130,7 @@ fn damaged_files_are_refused_with_their_path() {
             *b = String::from_utf8(b.clone())
                 .unwrap()
                 .replace("\"format\": 1", "\"format\": 2")
-                .into()
+                .into();
         },
         "has format 2",
     );

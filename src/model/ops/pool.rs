@@ -239,7 +239,7 @@ mod tests {
         ] {
             for (height, width) in [(5, 5), (6, 7), (5, 8)] {
                 let x = gradient::random(&[2, 2, height, width], (height * width) as u64);
-                gradient::check(&format!("max {pool:?}"), &[x.clone()], |x| {
+                gradient::check(&format!("max {pool:?}"), std::slice::from_ref(&x), |x| {
                     max_pool2d(&x[0], pool)
                 });
                 gradient::check(&format!("avg {pool:?}"), &[x], |x| avg_pool2d(&x[0], pool));
