@@ -2,9 +2,8 @@
 
 use std::thread;
 
-use candle_core::Device;
-
 use super::*;
+use crate::engine::device::Device;
 use crate::engine::{Plan, Slot};
 use crate::model::{Input, Weights, arch};
 

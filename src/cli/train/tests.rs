@@ -1,3 +1,5 @@
+//! Tests of `sconce train` on small data made for them.
+
 use std::fs;
 use std::path::Path;
 
