@@ -12,7 +12,7 @@ use super::early_stopping::EarlyStopping;
 use super::optimizer::Rule;
 use super::schedule::Schedule;
 
-/// What, beside the data, the network and the seed's meaning, decides the trained weights.
+/// What, beside images, network and initial weights, decides the trained weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -30,18 +30,27 @@ fn draw(history: &History, title: &str, document: &mut String) -> Result<(), Box
     let losses = lines(history, |score| score.loss);
     let top = losses.iter().flatten().map(|point| point.1).fold(0.0, f64::max);
     // A chart of height 0 cannot be drawn.
-    chart(&halves[0], "loss (nats)", 0.0..(top * 1.05).max(1e-3), &losses)?;
+    let range = 0.0..(top * 1.05).max(1e-3);
+    chart(
+        &halves[0],
+        "loss (nats)",
+        range,
+        &losses,
+        SeriesLabelPosition::UpperRight,
+    )?;
     let accuracies = lines(history, |score| score.accuracy);
     let bottom = accuracies
         .iter()
         .flatten()
         .map(|point| point.1)
         .fold(1.0, f64::min);
+    let range = (bottom - 0.02).clamp(0.0, 0.98)..1.0;
     chart(
         &halves[1],
         "accuracy",
-        (bottom - 0.02).clamp(0.0, 0.98)..1.0,
+        range,
         &accuracies,
+        SeriesLabelPosition::LowerRight,
     )?;
     root.present()?;
     Ok(())
@@ -65,6 +74,7 @@ fn chart(
     figure: &str,
     range: Range<f64>,
     lines: &[Line; 2],
+    legend: SeriesLabelPosition,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let last = lines.iter().flatten().map(|point| point.0).fold(1.0, f64::max);
     let mut chart = ChartBuilder::on(area)
@@ -91,6 +101,7 @@ fn chart(
     }
     chart
         .configure_series_labels()
+        .position(legend)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;

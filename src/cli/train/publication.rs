@@ -57,10 +57,9 @@ fn manifest(
     command: &str,
     reports: &[(&'static str, Report)],
 ) -> Result<Manifest, CliError> {
-    let mut training = match serde_json::to_value(&subject.config).map_err(failed)? {
-        Value::Object(training) => training,
-        other => Map::from_iter([("config".to_owned(), other)]),
-    };
+    // By way of text, in which an f32 of 0.3 is 0.3.
+    let config = serde_json::to_string(&subject.config).map_err(failed)?;
+    let mut training: Map<String, Value> = serde_json::from_str(&config).map_err(failed)?;
     training.insert("recipe".to_owned(), json!(subject.recipe));
     training.insert("epochs_run".to_owned(), json!(fitted.history.epochs.len()));
     training.insert("kept_epoch".to_owned(), json!(fitted.kept_epoch));

@@ -112,7 +112,10 @@ fn a_version_is_published_with_all_that_made_it() {
         (&training["recipe"], &training["epochs"]),
         (&"fast".into(), &2.into())
     );
-    assert_eq!(training["augment"]["shift"], 1);
+    assert_eq!(
+        (&training["augment"]["shift"], &training["dropout"]),
+        (&1.into(), &0.3.into())
+    );
     assert_eq!(manifest["evaluation"]["test"]["n"], 20);
     assert_eq!(manifest["evaluation"]["hold_out"]["n"], data["hold_out"]);
     let text = String::from_utf8(read(first.path(), "models/halves/1/manifest.json")).unwrap();
