@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use crate::batcher::Batcher;
 use crate::config::Config;
-use crate::engine;
 use crate::http::{self, Phase, State};
 use crate::predict::Predictor;
 use crate::preprocess::pool::Pool;
@@ -108,10 +107,7 @@ impl Server {
     fn ready(&mut self, models: Models, started: Instant) -> Result<(), AppError> {
         let metrics = &self.state.metrics;
         for (name, worker) in models.workers {
-            self.threads.spawn(&name, move || {
-                engine::prepare_thread();
-                worker.run();
-            })?;
+            self.threads.spawn(&name, move || worker.run())?;
         }
         let decode = &self.config.decode;
         let (pool, workers) = Pool::new(decode, threads(decode.threads), Arc::clone(metrics));
