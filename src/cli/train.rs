@@ -1,15 +1,13 @@
 //! `sconce train`: a new version of a model from labelled images.
 
-use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use crate::config::Config;
 use crate::engine::{DeviceChoice, prepare_thread};
 use crate::model::{ModelName, Version};
 use crate::train::{self, Event, Fitted, TrainError, cross_validation};
 
-use super::{CliError, Common};
+use super::{CliError, Common, config, print};
 
 mod command_line;
 mod hyper;
@@ -136,20 +134,6 @@ fn failed(error: TrainError) -> CliError {
         TrainError::Data(_) | TrainError::Checkpoint { .. } => CliError::Data(error.to_string()),
         _ => CliError::Failed(error.to_string()),
     }
-}
-
-/// The configuration: file, environment and the flags that every subcommand has.
-fn config(common: &Common) -> Result<Config, CliError> {
-    let models = common.models.iter();
-    let flags: Vec<_> = models
-        .map(|models| ("models", models.to_string_lossy().into_owned()))
-        .collect();
-    Config::load(common.config.as_deref(), &flags).map_err(|e| CliError::Usage(e.to_string()))
-}
-
-fn print(text: &str) -> Result<(), CliError> {
-    let written = io::stdout().lock().write_all(text.as_bytes());
-    written.map_err(|e| CliError::Failed(format!("standard output: {e}")))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::CliError;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Hyper-parameters")]
 pub(super) struct Flags {
-    /// seed (Adam, 5 epochs) or fast (one cycle of AdamW, 6 epochs)
+    /// seed (Adam, 5 epochs) or fast (one cycle of AdamW, 8 epochs)
     #[arg(long, default_value_t)]
     pub(super) recipe: Recipe,
     /// Seed of everything random: the same seed, data and flags give the same bits

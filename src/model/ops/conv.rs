@@ -24,6 +24,7 @@ pub struct ConvGeometry {
 const LANES: usize = 16;
 /// Up to this many taps per output the direct kernel wins over the matrix product.
 const MAX_DIRECT_TAPS: usize = 32;
+const WHOLE: &str = "the slice was cut to this length";
 
 /// Cross-correlation: x N×C×H×W, weight O×C/g×kh×kw, bias O → N×O×H'×W'; f32 and f64 on the CPU.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, geometry: ConvGeometry) -> Result<Tensor> {
@@ -265,9 +266,8 @@ fn direct<T: WithDType>(sizes: &Sizes, x: &[T], (weight, bias): (&[T], &[T]), y:
                 let mut sums = [bias; LANES];
                 for (&w, &offset) in weight.iter().zip(&offsets) {
                     let start = offset + block * LANES;
-                    for (sum, &x) in sums.iter_mut().zip(&from[start..start + LANES]) {
-                        *sum += w * x;
-                    }
+                    let x: &[T; LANES] = from[start..start + LANES].try_into().expect(WHOLE);
+                    sums = std::array::from_fn(|lane| sums[lane] + w * x[lane]);
                 }
                 y.copy_from_slice(&sums[..y.len()]);
             }
@@ -332,9 +332,7 @@ fn correlate<T: WithDType>(g: &[T], x: &[T], wide: (usize, usize), sum: &mut [T;
     for (row, g) in g.chunks_exact(wide.0).enumerate() {
         let from = &x[row * wide.1..][..wide.0];
         for (g, x) in g.as_chunks::<LANES>().0.iter().zip(from.as_chunks::<LANES>().0) {
-            for ((lane, &g), &x) in lanes.iter_mut().zip(g).zip(x) {
-                *lane += g * x;
-            }
+            lanes = std::array::from_fn(|lane| lanes[lane] + g[lane] * x[lane]);
         }
     }
     *sum = lanes;
