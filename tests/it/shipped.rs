@@ -1,6 +1,6 @@
 //! The shipped models on samples of their test sets, asked as any caller asks them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,54 @@ fn digits_are_recognised() {
 #[test]
 fn clothes_are_recognised() {
     check("fashion-mnist", 0.905);
+}
+
+/// Depth, colour, alpha, palette, interlace, orientation and format say the same picture in other words.
+#[test]
+fn a_digit_is_the_same_in_every_form() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let server = Server::ready(
+        &root.join("models"),
+        &["engine.instances=1", "http.drain_delay_ms=0"],
+    );
+    let path = "/v1/models/mnist/predict?probabilities=true";
+    let asked = |file: &Path| {
+        ask(
+            &server,
+            path,
+            "application/octet-stream",
+            &fs::read(file).unwrap(),
+        )
+        .remove(0)
+    };
+    let plain = asked(&root.join("examples/digit.png"));
+    assert_eq!(plain["label"], "7");
+    let probabilities = |prediction: &Value| -> Vec<f64> {
+        prediction["probabilities"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p.as_f64().unwrap())
+            .collect()
+    };
+    let files: Vec<PathBuf> = fs::read_dir(root.join("tests/fixtures/variants"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(files.len(), 25);
+    for file in files {
+        let variant = asked(&file);
+        assert_eq!(variant["label"], plain["label"], "{}", file.display());
+        let exact = file.file_name().unwrap().to_string_lossy().starts_with("exact-");
+        let most = if exact { 1e-6 } else { 1e-2 };
+        for (found, expected) in probabilities(&variant).iter().zip(probabilities(&plain)) {
+            assert!(
+                (found - expected).abs() <= most,
+                "{}: {found}, not {expected}",
+                file.display()
+            );
+        }
+    }
 }
 
 /// Holds that at least this share of the sample is classified right, whichever way an image is sent.
