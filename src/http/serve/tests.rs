@@ -1,3 +1,5 @@
+//! Tests of accepting, stalling and closing connections.
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock};

@@ -1,3 +1,5 @@
+//! Tests of the training loop on small data made for them.
+
 use super::*;
 use crate::dataset::Source;
 use crate::model::spec::Augment;
