@@ -1,7 +1,7 @@
 //! `POST …/predict`: images in, predictions out.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -19,9 +19,6 @@ mod asked;
 #[cfg(test)]
 mod tests;
 
-/// When to ask again while models are being loaded.
-const STARTING_RETRY: Duration = Duration::from_secs(1);
-
 /// The default model, a model's champion, and one version.
 pub fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -36,7 +33,7 @@ async fn predict(
     request: Request,
 ) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
-    let predictor = state.predictor.get().ok_or_else(starting)?;
+    let predictor = state.predictor()?;
     let path = path.map_err(|_| Problem::new(Kind::BadRequest, "the path is not UTF-8"))?;
     let asked = Asked::read(&path, &head, &state.config)?;
     let served = predictor.find(asked.model.as_ref(), asked.version)?;
@@ -49,8 +46,4 @@ async fn predict(
     let outcomes = predictor.predict(served, pictures, options).await;
     let id = head.extensions.get::<RequestId>().map_or("", |id| &id.0);
     answer::respond(id, served, &outcomes)
-}
-
-fn starting() -> Problem {
-    Problem::new(Kind::Starting, "the models are being loaded").retry_after(STARTING_RETRY)
 }
