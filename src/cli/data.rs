@@ -1,17 +1,18 @@
 //! `sconce data check`: what is wrong with a folder of images.
 
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
 use crate::config::Config;
+use crate::dataset::Source;
 use crate::dataset::check::{Report, check};
-use crate::dataset::{Part, Source};
 use crate::model::{ModelName, Spec};
-use crate::registry::Registry;
 
-use super::{CliError, Common};
+use super::part::WhichPart;
+use super::table::json;
+use super::version;
+use super::{CliError, Common, print};
 
 /// Flags of `sconce data`.
 #[derive(Debug, clap::Args)]
@@ -48,24 +49,16 @@ struct Check {
     json: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum WhichPart {
-    Train,
-    Test,
-}
-
 /// Runs it.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     let Command::Check(args) = &args.command;
-    let models = common
-        .models
-        .iter()
-        .map(|path| ("models", path.display().to_string()));
-    let flags: Vec<_> = models.collect();
-    let config =
-        Config::load(common.config.as_deref(), &flags).map_err(|e| CliError::Usage(e.to_string()))?;
+    let config = super::config(common)?;
     let report = report(args, &config)?;
-    print(&report, args.json)?;
+    if args.json {
+        print(&json(&report)?)?;
+    } else {
+        print(&report.text())?;
+    }
     match report.objection() {
         Some(objection) => Err(CliError::Data(format!("{}: {objection}", args.path.display()))),
         None => Ok(()),
@@ -74,38 +67,19 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
 
 fn report(args: &Check, config: &Config) -> Result<Report, CliError> {
     let spec = args.model.as_ref().map(|name| spec(config, name)).transpose()?;
-    let part = match args.part {
-        WhichPart::Train => Part::Train,
-        WhichPart::Test => Part::Test,
-    };
-    Source::detect(&args.path, part)
+    Source::detect(&args.path, args.part.into())
         .and_then(|source| check(&source, spec.as_ref(), &config.images))
-        .map_err(|e| CliError::Data(e.to_string()))
+        .map_err(version::data)
 }
 
 fn spec(config: &Config, name: &ModelName) -> Result<Spec, CliError> {
-    let entry = Registry::open(&config.models).and_then(|registry| registry.entry(name));
-    entry
-        .map(|entry| entry.spec)
-        .map_err(|e| CliError::Data(e.to_string()))
-}
-
-fn print(report: &Report, json: bool) -> Result<(), CliError> {
-    let failed = |e: std::io::Error| CliError::Failed(format!("standard output: {e}"));
-    let mut text = report.text();
-    if json {
-        text = serde_json::to_string_pretty(report).map_err(|e| failed(e.into()))?;
-        text.push('\n');
-    }
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        // The reader, `head` perhaps, has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.map_err(failed),
-    }
+    let entry = version::registry(config)?.entry(name);
+    entry.map(|entry| entry.spec).map_err(version::data)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::path::Path;
 
     use clap::Parser;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::config::Config;
@@ -11,6 +10,7 @@ use crate::evaluate::{self, EvaluateError, Report};
 use crate::model::{ModelName, Version};
 use crate::registry::atomic;
 
+use super::part::WhichPart;
 use super::table::json;
 use super::version::{self, Which};
 use super::{CliError, Common, print};
@@ -39,12 +39,6 @@ pub(crate) struct Args {
     /// Also write a page with plots
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WhichPart {
-    Test,
-    Train,
 }
 
 /// A report with what it is about.
@@ -121,8 +115,9 @@ fn write(path: &Path, page: &str) -> Result<(), CliError> {
 impl Args {
     fn part(&self) -> Part {
         match (self.part, self.hold_out) {
-            (Some(WhichPart::Train), _) | (None, true) => Part::Train,
-            (Some(WhichPart::Test), _) | (None, false) => Part::Test,
+            (Some(part), _) => part.into(),
+            (None, true) => Part::Train,
+            (None, false) => Part::Test,
         }
     }
 }

@@ -17,6 +17,7 @@ mod fixture;
 mod health;
 mod models;
 mod openapi;
+mod part;
 mod predict;
 mod restart;
 mod serve;

@@ -247,7 +247,8 @@ fn is_held_out(hash: &[u8; 32]) -> bool {
         == 0
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

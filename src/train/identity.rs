@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::dataset::{Dataset, Split};
+use crate::dataset::{Dataset, Split, hex};
 
 use super::Config;
 
@@ -67,10 +67,6 @@ pub(super) fn images(data: &Dataset, split: &Split) -> String {
 /// sha256, lower-case hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The keys whose values differ between two JSON objects.
