@@ -16,6 +16,21 @@ pub(super) struct Program {
     pub(super) output: usize,
 }
 
+impl Program {
+    /// The answers to N×C×H×W images, by candle's operators.
+    pub(super) fn run(&self, images: Tensor) -> Result<Tensor> {
+        let mut values = vec![None; self.steps.len() + 1];
+        values[0] = Some(images);
+        for (step, value) in self.steps.iter().zip(1..) {
+            values[value] = Some(step.run(&mut values)?);
+        }
+        match values[self.output].take() {
+            Some(logits) => Ok(logits),
+            None => bail!("the plan has no output"),
+        }
+    }
+}
+
 /// Compiles `graph` for `device`: dropout gone, batch-norm inside the convolution before it and activations inside
 /// the step before them where no other node reads that step's value.
 pub(super) fn compile(graph: &Graph, weights: &Weights, device: &Device) -> Result<Program> {
@@ -93,9 +108,10 @@ impl Compiler<'_> {
             Op::Dropout { .. } => self.values[node.inputs[0].index()],
             Op::BatchNorm { .. } => self.batch_norm(node)?,
             Op::Activation(function) => self.activation(node, function),
+            Op::Add => self.sum(node),
             _ => {
                 let kernel = self.kernel(&node.op)?;
-                self.push(kernel, None, &node.inputs)
+                self.push(node, kernel, None)
             }
         };
         self.readers_of_value[value] = match node.op {
@@ -117,11 +133,10 @@ impl Compiler<'_> {
             Op::AvgPool(pool) => Kernel::AvgPool(*pool),
             Op::GlobalAvgPool => Kernel::GlobalAvgPool,
             Op::Flatten => Kernel::Flatten,
-            Op::Add => Kernel::Add,
             Op::Mul => Kernel::Mul,
             Op::Concat => Kernel::Concat,
             Op::Pad(border) => Kernel::Pad(*border),
-            Op::Input | Op::Dropout { .. } | Op::BatchNorm { .. } | Op::Activation(_) => {
+            Op::Input | Op::Dropout { .. } | Op::BatchNorm { .. } | Op::Activation(_) | Op::Add => {
                 bail!("{op:?} is no kernel of its own")
             }
         })
@@ -146,6 +161,7 @@ impl Compiler<'_> {
         let input = self.values[node.inputs[0].index()];
         if let Some(Step {
             kernel: Kernel::Conv2d { weight, bias, .. },
+            adds: false,
             then: None,
             ..
         }) = self.only_read_here(input)
@@ -155,7 +171,7 @@ impl Compiler<'_> {
             return Ok(input);
         }
         let (scale, shift) = affine.into_maps()?;
-        Ok(self.push(Kernel::Affine { scale, shift }, None, &node.inputs))
+        Ok(self.push(node, Kernel::Affine { scale, shift }, None))
     }
 
     fn affine(&self, op: &Op) -> Result<Affine> {
@@ -186,7 +202,25 @@ impl Compiler<'_> {
                 step.then = Some(function);
                 input
             }
-            _ => self.push(Kernel::Copy, Some(function), &node.inputs),
+            _ => self.push(node, Kernel::Copy, Some(function)),
+        }
+    }
+
+    /// A sum becomes the end of the later of its two producers, where that is a layer which can add it.
+    fn sum(&mut self, node: &Node) -> usize {
+        let mut values = node.inputs.iter().map(|input| self.values[input.index()]);
+        let (a, b) = (values.next().unwrap_or(0), values.next().unwrap_or(0));
+        let (earlier, later) = (a.min(b), a.max(b));
+        match self.only_read_here(later) {
+            Some(step) if earlier != later && step.can_add() => {
+                step.adds = true;
+                step.inputs.push(Source {
+                    value: earlier,
+                    last: false,
+                });
+                later
+            }
+            _ => self.push(node, Kernel::Add, None),
         }
     }
 
@@ -196,13 +230,20 @@ impl Compiler<'_> {
         (self.readers_of_value[value] == 1).then(|| &mut self.steps[step])
     }
 
-    fn push(&mut self, kernel: Kernel, then: Option<Activation>, inputs: &[NodeId]) -> usize {
+    fn push(&mut self, node: &Node, kernel: Kernel, then: Option<Activation>) -> usize {
         let source = |input: &NodeId| Source {
             value: self.values[input.index()],
             last: false,
         };
-        let inputs = inputs.iter().map(source).collect();
-        self.steps.push(Step { kernel, then, inputs });
+        let inputs = node.inputs.iter().map(source).collect();
+        self.steps.push(Step {
+            name: node.name.clone(),
+            kernel,
+            adds: false,
+            then,
+            inputs,
+            shape: node.shape,
+        });
         self.new_value()
     }
 

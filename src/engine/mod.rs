@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 mod activation;
 mod compile;
+mod cpu;
 pub mod device;
 mod flush;
 mod fold;

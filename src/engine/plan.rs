@@ -7,7 +7,9 @@ use candle_core::Tensor;
 
 use super::EngineError;
 use super::compile::{Program, compile};
+use super::cpu::Cpu;
 use super::device::Device;
+use crate::kernels::Isa;
 use crate::model::{Graph, Input, Version, Weights};
 
 /// A loaded model version, compiled for a device; shared by its instances.
@@ -16,8 +18,16 @@ pub struct Plan {
     version: Version,
     input: Input,
     classes: usize,
-    device: Device,
-    pub(super) program: Program,
+    pub(super) backend: Backend,
+}
+
+/// What executes the program.
+#[derive(Debug)]
+pub(super) enum Backend {
+    /// Our kernels.
+    Cpu(Cpu),
+    /// candle's operators, step by step.
+    Candle { program: Program, device: Device },
 }
 
 impl Plan {
@@ -28,12 +38,20 @@ impl Plan {
         weights: &Weights,
         device: &Device,
     ) -> Result<Arc<Self>, EngineError> {
+        let program = compile(graph, weights, device)?;
+        let backend = if device.is_cpu() {
+            Backend::Cpu(Cpu::lower(&program, graph.input, Isa::detect())?)
+        } else {
+            Backend::Candle {
+                program,
+                device: device.clone(),
+            }
+        };
         Ok(Arc::new(Self {
             version,
             input: graph.input,
             classes: graph.classes(),
-            device: device.clone(),
-            program: compile(graph, weights, device)?,
+            backend,
         }))
     }
 
@@ -77,8 +95,17 @@ impl Plan {
             });
         }
         if items > 0 {
-            let output = self.forward(inputs, items)?;
-            logits.extend(output.flatten_all()?.to_vec1::<f32>()?);
+            match &self.backend {
+                Backend::Cpu(cpu) => {
+                    logits.resize(items * self.classes, 0.0);
+                    cpu.run(inputs, items, logits);
+                }
+                Backend::Candle { program, device } => {
+                    let images = self.images(inputs, items, device)?;
+                    let output = program.run(images)?;
+                    logits.extend(output.flatten_all()?.to_vec1::<f32>()?);
+                }
+            }
         }
         Ok(())
     }
@@ -100,25 +127,12 @@ impl Plan {
         Ok(())
     }
 
-    fn forward(&self, inputs: &[f32], items: usize) -> candle_core::Result<Tensor> {
+    fn images(&self, inputs: &[f32], items: usize, device: &Device) -> candle_core::Result<Tensor> {
         let Input {
             channels,
             height,
             width,
         } = self.input;
-        let Program { steps, output } = &self.program;
-        let mut values = vec![None; steps.len() + 1];
-        values[0] = Some(Tensor::from_slice(
-            inputs,
-            (items, channels, height, width),
-            &self.device,
-        )?);
-        for (step, value) in steps.iter().zip(1..) {
-            values[value] = Some(step.run(&mut values)?);
-        }
-        match values[*output].take() {
-            Some(logits) => Ok(logits),
-            None => candle_core::bail!("the plan has no output"),
-        }
+        Tensor::from_slice(inputs, (items, channels, height, width), device)
     }
 }

@@ -3,16 +3,22 @@
 use candle_core::{Device, Result, Tensor};
 
 use super::activation;
-use crate::model::graph::{Activation, Pool};
+use crate::model::graph::{Activation, Pool, Shape};
 use crate::model::ops::{self, ConvGeometry};
 
 /// Computes one value from earlier ones.
 #[derive(Debug)]
 pub(super) struct Step {
+    /// The layers it stands for, the first of them by name.
+    pub(super) name: String,
     pub(super) kernel: Kernel,
-    /// Written over the kernel's result.
+    /// Whether the last of `inputs` is added to the kernel's result.
+    pub(super) adds: bool,
+    /// Written over the result.
     pub(super) then: Option<Activation>,
     pub(super) inputs: Vec<Source>,
+    /// The result, for one image.
+    pub(super) shape: Shape,
 }
 
 /// A value that a step reads.
@@ -88,42 +94,64 @@ impl Kernel {
 }
 
 impl Step {
+    /// Whether another value may be added to its result.
+    pub(super) fn can_add(&self) -> bool {
+        matches!(self.kernel, Kernel::Conv2d { .. } | Kernel::Linear { .. })
+            && !self.adds
+            && self.then.is_none()
+    }
+
     /// The step's value; of `values`, those read for the last time are taken out.
     pub(super) fn run(&self, values: &mut [Option<Tensor>]) -> Result<Tensor> {
-        let mut inputs = self.inputs.iter().map(|source| source.read(values));
-        let x = inputs.next().unwrap_or_else(nothing)?;
-        let y = match &self.kernel {
-            Kernel::Conv2d {
-                weight,
-                bias,
-                geometry,
-            } => ops::conv2d(&x, weight, bias.as_ref(), *geometry)?,
-            Kernel::Linear { weight, bias } => {
-                let y = x.matmul(weight)?;
-                match bias {
-                    Some(bias) => return activation::add_bias(y, bias, self.then),
-                    None => y,
-                }
-            }
-            Kernel::Affine { scale, shift } => x.broadcast_mul(scale)?.broadcast_add(shift)?,
-            Kernel::MaxPool(pool) => ops::max_pool2d(&x, *pool)?,
-            Kernel::AvgPool(pool) => ops::avg_pool2d(&x, *pool)?,
-            Kernel::GlobalAvgPool => x.flatten_from(2)?.mean_keepdim(2)?.unsqueeze(3)?,
-            Kernel::Flatten => x.flatten_from(1)?,
-            Kernel::Add => x.add(&inputs.next().unwrap_or_else(nothing)?)?,
-            Kernel::Mul => x.broadcast_mul(&inputs.next().unwrap_or_else(nothing)?)?,
-            Kernel::Concat => {
-                let all = std::iter::once(Ok(x)).chain(inputs).collect::<Result<Vec<_>>>()?;
-                Tensor::cat(&all, 1)?
-            }
-            Kernel::Pad([top, bottom, left, right]) => x
-                .pad_with_zeros(2, *top, *bottom)?
-                .pad_with_zeros(3, *left, *right)?,
-            Kernel::Copy => x.copy()?,
+        let mut inputs = self
+            .inputs
+            .iter()
+            .map(|source| source.read(values))
+            .collect::<Result<Vec<_>>>()?;
+        let added = if self.adds { inputs.pop() } else { None };
+        let y = self.kernel.run(&inputs)?;
+        let y = match added {
+            Some(added) => (y + added)?,
+            None => y,
         };
         match self.then {
             Some(function) => activation::activate(y, function),
             None => Ok(y),
+        }
+    }
+}
+
+impl Kernel {
+    fn run(&self, inputs: &[Tensor]) -> Result<Tensor> {
+        let Some(x) = inputs.first() else {
+            return nothing();
+        };
+        let second = || inputs.get(1).map_or_else(nothing, |y| Ok(y.clone()));
+        match self {
+            Self::Conv2d {
+                weight,
+                bias,
+                geometry,
+            } => ops::conv2d(x, weight, bias.as_ref(), *geometry),
+            Self::Linear { weight, bias } => {
+                let y = x.matmul(weight)?;
+                match bias {
+                    Some(bias) => activation::add_bias(y, bias),
+                    None => Ok(y),
+                }
+            }
+            Self::Affine { scale, shift } => x.broadcast_mul(scale)?.broadcast_add(shift),
+            Self::MaxPool(pool) => ops::max_pool2d(x, *pool),
+            Self::AvgPool(pool) => ops::avg_pool2d(x, *pool),
+            Self::GlobalAvgPool => x.flatten_from(2)?.mean_keepdim(2)?.unsqueeze(3),
+            Self::Flatten => x.flatten_from(1),
+            Self::Add => x.add(&second()?),
+            Self::Mul => x.broadcast_mul(&second()?),
+            Self::Concat => Tensor::cat(inputs, 1),
+            Self::Pad([top, bottom, left, right]) => x
+                .pad_with_zeros(2, *top, *bottom)?
+                .pad_with_zeros(3, *left, *right),
+            Self::Copy => x.copy(),
         }
     }
 }

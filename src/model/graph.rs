@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Input;
+pub use crate::kernels::Activation;
 
 /// A node's place in [`Graph::nodes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,25 +27,6 @@ pub enum Shape {
     },
     /// A row of features.
     Flat(usize),
-}
-
-/// Elementwise functions.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Activation {
-    /// max(x, 0)
-    Relu,
-    /// min(max(x, 0), 6)
-    Relu6,
-    /// x·σ(x)
-    Silu,
-    /// x·relu6(x + 3)/6
-    HardSwish,
-    /// relu6(x + 3)/6
-    HardSigmoid,
-    /// 1/(1 + e^-x)
-    Sigmoid,
-    /// x·Φ(x), with erf
-    Gelu,
 }
 
 /// Window of a pooling node; rows first.

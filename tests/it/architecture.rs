@@ -153,8 +153,10 @@ fn only_config_reads_environment_variables() {
 }
 
 #[test]
-fn unsafe_stands_only_in_flush() {
-    only(&["unsafe"], |s| s.is("src/engine/flush.rs"));
+fn unsafe_stands_only_in_kernels_and_flush() {
+    only(&["unsafe"], |s| {
+        s.room() == "kernels" || s.is("src/engine/flush.rs")
+    });
 }
 
 #[test]

@@ -1,0 +1,178 @@
+//! One layer of a compiled plan: a kernel with its packed weights, and the places it reads and writes.
+
+use super::layout::Layout;
+use super::memory::Memory;
+use crate::kernels::{self, Activation, Batch, Isa, Map, Planes, Source, Target};
+
+/// Computes one value, or a part of one.
+#[derive(Debug)]
+pub(super) struct Layer {
+    /// Of the graph's layer it begins with.
+    pub(super) name: String,
+    pub(super) kernel: Kernel,
+    /// At most two; for a convolution with a residual, that second.
+    pub(super) inputs: Vec<Place>,
+    pub(super) output: Place,
+    /// Applied over the output, where the kernel does not do it itself.
+    pub(super) then: Option<Activation>,
+    /// Multiply-adds for one image, twice.
+    pub(super) flops: u64,
+}
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Which of the arena's storages.
+    pub(super) storage: usize,
+    /// Its first channel's place in the storage's pixels.
+    pub(super) offset: usize,
+    pub(super) layout: Layout,
+}
+
+#[derive(Debug)]
+pub(super) enum Kernel {
+    /// The image, channels first, to channels-last.
+    Image,
+    Conv(Box<kernels::Conv>),
+    Depthwise(Box<kernels::Depthwise>),
+    MaxPool(kernels::Windows),
+    AvgPool(kernels::Windows),
+    GlobalAvgPool,
+    /// x·scale + shift by channel, with a function.
+    Affine(kernels::Affine),
+    /// The sum, with a function.
+    Add(Option<Activation>),
+    /// A map by its channels' factors.
+    Scale,
+    /// Number by number.
+    Product,
+    /// Channels to their place in a wider map, or a copy.
+    Copy {
+        /// The first channel there.
+        offset: usize,
+    },
+    /// A map in the middle of zeros: top, left.
+    Pad([usize; 2]),
+    /// A row of features whose numbers lie as they did in a map, in the graph's order.
+    Rearrange,
+}
+
+/// What a layer works with.
+pub(super) struct Run<'a> {
+    pub(super) isa: Isa,
+    pub(super) memory: &'a Memory,
+    pub(super) arena: &'a mut [f32],
+    /// The batch's images, channels first.
+    pub(super) images: &'a [f32],
+    pub(super) batch: Batch,
+}
+
+impl Layer {
+    pub(super) fn run(&self, run: &mut Run<'_>) {
+        let (isa, images, batch) = (run.isa, run.images, run.batch);
+        let (inputs, output) = self.views(run);
+        match &self.kernel {
+            Kernel::Image => self.image(isa, images, output, batch),
+            Kernel::Product => {
+                let pairs = inputs[0].iter().zip(inputs[1]);
+                output.iter_mut().zip(pairs).for_each(|(y, (a, b))| *y = a * b);
+            }
+            Kernel::Rearrange => self.rearrange(inputs[0], output),
+            kernel => match self.sources(inputs) {
+                [Some(source), second] => kernel.run(isa, (source, second), self.target(output), batch),
+                _ => unreachable!("a kernel of maps reads one"),
+            },
+        }
+        if let Some(function) = self.then {
+            kernels::activate(isa, function, self.views(run).1);
+        }
+    }
+
+    fn sources<'a>(&self, inputs: [&'a [f32]; 2]) -> [Option<Source<'a>>; 2] {
+        std::array::from_fn(|i| {
+            let map = self.inputs.get(i)?.layout.map;
+            Some(Source {
+                values: inputs[i],
+                map,
+            })
+        })
+    }
+
+    fn target<'a>(&self, output: &'a mut [f32]) -> Target<'a> {
+        Target {
+            map: self.output.layout.map,
+            values: output.into(),
+        }
+    }
+
+    fn image(&self, isa: Isa, images: &[f32], output: &mut [f32], batch: Batch) {
+        let Map { height, width, .. } = self.output.layout.map;
+        let planes = Planes {
+            values: images,
+            height,
+            width,
+        };
+        kernels::from_planes(isa, planes, self.target(output), [0; 2], batch);
+    }
+
+    fn rearrange(&self, from: &[f32], to: &mut [f32]) {
+        let (layout, item) = (self.inputs[0].layout, self.output.layout.map.item());
+        for (from, to) in from
+            .chunks_exact(layout.map.item())
+            .zip(to.chunks_exact_mut(item))
+        {
+            let places = layout.places().zip(to);
+            places.for_each(|(place, y)| *y = from[place]);
+        }
+    }
+
+    /// The numbers of the inputs and of the output, which lie apart.
+    fn views<'a>(&self, run: &'a mut Run<'_>) -> ([&'a [f32]; 2], &'a mut [f32]) {
+        let items = run.batch.items;
+        let range = |place: &Place| {
+            let range = run.memory.place(place.storage, items);
+            let reach = place.layout.map.item() * items;
+            range.start + place.offset..range.end.min(range.start + place.offset + reach)
+        };
+        let output = range(&self.output);
+        let inputs: [_; 2] = std::array::from_fn(|i| self.inputs.get(i).map_or(0..0, range));
+        let apart = "the plan lays a layer's values apart";
+        if inputs[0] == inputs[1] {
+            let [x, y] = run
+                .arena
+                .get_disjoint_mut([inputs[0].clone(), output])
+                .expect(apart);
+            return ([x; 2], y);
+        }
+        let [first, second] = inputs;
+        let [a, b, y] = run.arena.get_disjoint_mut([first, second, output]).expect(apart);
+        ([a, b], y)
+    }
+}
+
+impl Kernel {
+    /// Those that read one or two maps and write one.
+    fn run(
+        &self,
+        isa: Isa,
+        (source, second): (Source<'_>, Option<Source<'_>>),
+        target: Target<'_>,
+        batch: Batch,
+    ) {
+        match (self, second) {
+            (Self::Conv(conv), residual) => conv.run(source, residual, &target, batch),
+            (Self::Depthwise(filters), _) => filters.run(source, target, batch),
+            (Self::MaxPool(windows), _) => kernels::max_pool(isa, *windows, source, target, batch),
+            (Self::AvgPool(windows), _) => kernels::avg_pool(isa, *windows, source, target, batch),
+            (Self::GlobalAvgPool, _) => kernels::global_avg_pool(isa, source, target, batch),
+            (Self::Affine(affine), _) => affine.run(source, target, batch),
+            (Self::Add(function), Some(other)) => {
+                kernels::add(isa, [source, other], target, *function, batch);
+            }
+            (Self::Scale, Some(factors)) => kernels::multiply(isa, source, factors.values, target, batch),
+            (Self::Copy { offset }, _) => kernels::copy_channels(isa, source, target, *offset, batch),
+            (Self::Pad(start), _) => kernels::pad(isa, source, target, *start, batch),
+            (kernel, _) => unreachable!("{kernel:?} has not the maps it reads"),
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! Turns the steps of a program into layers: kernels chosen, weights packed, values placed.
+
+use candle_core::{Result, Tensor, bail};
+
+use super::layer::{Kernel, Layer, Place};
+use super::layout::Layout;
+use super::memory::Lifetime;
+use crate::engine::compile::Program;
+use crate::engine::step::{self, Step};
+use crate::kernels::{Activation, Affine, Conv, Depthwise, Filters, Isa, MAX_TAPS, Windows};
+use crate::model::Input;
+use crate::model::graph::{Pool, Shape};
+use crate::model::ops::ConvGeometry;
+
+/// Layers in order, the storages they write, and where the answer lies.
+#[derive(Debug)]
+pub(super) struct Lowered {
+    pub(super) layers: Vec<Layer>,
+    pub(super) storages: Vec<Lifetime>,
+    pub(super) output: Place,
+}
+
+/// Lowers `program`, whose weights are on the CPU.
+pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Lowered> {
+    let shape = Shape::Map {
+        channels: input.channels,
+        height: input.height,
+        width: input.width,
+    };
+    let mut lowering = Lowering {
+        program,
+        isa,
+        layers: Vec::new(),
+        storages: Vec::new(),
+        values: vec![None; program.steps.len() + 1],
+        shapes: std::iter::once(shape)
+            .chain(program.steps.iter().map(|s| s.shape))
+            .collect(),
+        readers: readers(program),
+        pads: vec![[0; 2]; program.steps.len() + 1],
+        joins: vec![None; program.steps.len() + 1],
+    };
+    lowering.image(shape);
+    for index in 0..program.steps.len() {
+        if lowering.values[index + 1].is_none() {
+            lowering.step(index)?;
+        }
+    }
+    let output = lowering.place(program.output)?;
+    let end = lowering.layers.len();
+    lowering.storages[output.storage].last = end;
+    Ok(Lowered {
+        layers: lowering.layers,
+        storages: lowering.storages,
+        output,
+    })
+}
+
+/// The steps that read each value; the caller reads the output.
+fn readers(program: &Program) -> Vec<Vec<usize>> {
+    let mut readers = vec![Vec::new(); program.steps.len() + 1];
+    for (index, step) in program.steps.iter().enumerate() {
+        step.inputs
+            .iter()
+            .for_each(|source| readers[source.value].push(index));
+    }
+    readers[program.output].push(program.steps.len());
+    readers
+}
+
+struct Lowering<'a> {
+    program: &'a Program,
+    isa: Isa,
+    layers: Vec<Layer>,
+    storages: Vec<Lifetime>,
+    /// By value.
+    values: Vec<Option<Place>>,
+    shapes: Vec<Shape>,
+    readers: Vec<Vec<usize>>,
+    /// By value: rows and columns of zeros before it that its readers see, though they are not stored.
+    pads: Vec<[usize; 2]>,
+    /// By value: the place of a join that its reader makes.
+    joins: Vec<Option<Place>>,
+}
+
+impl Lowering<'_> {
+    fn image(&mut self, shape: Shape) {
+        let output = self.fresh(Layout::of(shape, self.isa));
+        self.layer("input", Kernel::Image, Vec::new(), output);
+        self.values[0] = Some(output);
+    }
+
+    fn step(&mut self, index: usize) -> Result<()> {
+        let step = &self.program.steps[index];
+        let inputs = step
+            .inputs
+            .iter()
+            .map(|source| self.place(source.value))
+            .collect::<Result<Vec<_>>>()?;
+        let value = index + 1;
+        match &step.kernel {
+            step::Kernel::Conv2d {
+                weight,
+                bias,
+                geometry,
+            } => self.convolution(index, inputs, (weight, bias.as_ref(), geometry))?,
+            step::Kernel::Linear { weight, bias } => self.dense(index, inputs, (weight, bias.as_ref()))?,
+            step::Kernel::Affine { scale, shift } => {
+                let affine = Affine::pack(self.isa, &numbers(scale)?, &numbers(shift)?, step.then);
+                self.plain(value, Kernel::Affine(affine), inputs, None);
+            }
+            step::Kernel::MaxPool(pool) => {
+                self.plain(value, Kernel::MaxPool(windows(*pool)), inputs, step.then);
+            }
+            step::Kernel::AvgPool(pool) => {
+                self.plain(value, Kernel::AvgPool(windows(*pool)), inputs, step.then);
+            }
+            step::Kernel::GlobalAvgPool => self.plain(value, Kernel::GlobalAvgPool, inputs, step.then),
+            step::Kernel::Flatten => self.values[value] = inputs.first().map(|place| flattened(*place)),
+            step::Kernel::Add => {
+                let inputs = self.alike(inputs);
+                self.plain(value, Kernel::Add(step.then), inputs, None);
+            }
+            step::Kernel::Mul => self.product(value, step, inputs),
+            step::Kernel::Concat => self.join(value, inputs),
+            step::Kernel::Pad(border) => self.pad(value, step, inputs, *border),
+            step::Kernel::Copy => self.copy(value, step, inputs),
+        }
+        Ok(())
+    }
+
+    /// A kernel that writes `value` to a place of its own.
+    fn plain(&mut self, value: usize, kernel: Kernel, inputs: Vec<Place>, then: Option<Activation>) {
+        let output = match kernel {
+            Kernel::MaxPool(_) | Kernel::AvgPool(_) if then.is_none() => self.target(value),
+            // A row of features goes on lying as its terms do.
+            Kernel::Add(_) | Kernel::Product => self.fresh(inputs[0].layout),
+            _ => self.own(value),
+        };
+        self.push(value, kernel, inputs, output);
+        self.after(then);
+        self.values[value] = Some(output);
+    }
+
+    fn product(&mut self, value: usize, step: &Step, inputs: Vec<Place>) {
+        let factors = inputs[1].layout.map;
+        if factors.pixels() == 1 && inputs[0].layout.map.pixels() > 1 {
+            return self.plain(value, Kernel::Scale, inputs, step.then);
+        }
+        let inputs = self.alike(inputs);
+        self.plain(value, Kernel::Product, inputs, step.then);
+    }
+
+    /// A value of its own for an activation.
+    fn copy(&mut self, value: usize, step: &Step, inputs: Vec<Place>) {
+        let output = self.fresh(inputs[0].layout);
+        self.push(value, Kernel::Copy { offset: 0 }, inputs, output);
+        self.after(step.then);
+        self.values[value] = Some(output);
+    }
+
+    /// Zeros around a map: no layer where only convolutions read it, which see them as their own border.
+    fn pad(&mut self, value: usize, step: &Step, inputs: Vec<Place>, [top, _, left, _]: [usize; 4]) {
+        let steps = &self.program.steps;
+        let convolves = |&reader: &usize| {
+            matches!(
+                steps.get(reader).map(|s| &s.kernel),
+                Some(step::Kernel::Conv2d { .. })
+            )
+        };
+        let from = step.inputs[0].value;
+        if self.readers[value].iter().all(convolves) && step.then.is_none() {
+            let before = self.pads[from];
+            self.pads[value] = [top + before[0], left + before[1]];
+            self.values[value] = Some(inputs[0]);
+        } else {
+            self.plain(value, Kernel::Pad([top, left]), inputs, step.then);
+        }
+    }
+
+    /// Parts that their producers have not written to their place yet are copied there.
+    fn join(&mut self, value: usize, inputs: Vec<Place>) {
+        let mut offset = 0;
+        for from in inputs {
+            let part = self.part(value, offset, from.layout.map.channels);
+            if let (false, Some(whole)) = (part == from, self.joins[value]) {
+                self.push(value, Kernel::Copy { offset }, vec![from], whole);
+            }
+            offset += from.layout.map.channels;
+        }
+        self.values[value] = self.joins[value];
+    }
+
+    /// Channels of the joined `value`, whose storage begins to live here if it does not yet.
+    fn part(&mut self, value: usize, offset: usize, channels: usize) -> Place {
+        let whole = match self.joins[value] {
+            Some(whole) => whole,
+            None => self.own(value),
+        };
+        self.joins[value] = Some(whole);
+        let mut layout = whole.layout;
+        layout.map.channels = channels;
+        Place {
+            offset,
+            layout,
+            ..whole
+        }
+    }
+
+    /// Where `value` is written: in the join that alone reads it, if it makes whole vectors there; else by itself.
+    fn target(&mut self, value: usize) -> Place {
+        let Some((join, offset)) = self.only_joined(value) else {
+            return self.own(value);
+        };
+        let Shape::Map { channels, .. } = self.shapes[value] else {
+            return self.own(value);
+        };
+        self.part(join, offset, channels)
+    }
+
+    /// The join that alone reads `value`, and the channels before it there.
+    fn only_joined(&self, value: usize) -> Option<(usize, usize)> {
+        let &[reader] = &self.readers[value][..] else {
+            return None;
+        };
+        let step = self.program.steps.get(reader)?;
+        if !matches!(step.kernel, step::Kernel::Concat) {
+            return None;
+        }
+        let channels = |value: usize| match self.shapes[value] {
+            Shape::Map { channels, .. } => channels,
+            Shape::Flat(features) => features,
+        };
+        let at = step.inputs.iter().position(|source| source.value == value)?;
+        let offset: usize = step.inputs[..at]
+            .iter()
+            .map(|source| channels(source.value))
+            .sum();
+        let lanes = self.isa.lanes();
+        let last = at + 1 == step.inputs.len();
+        let whole = offset.is_multiple_of(lanes) && (last || channels(value).is_multiple_of(lanes));
+        whole.then_some((reader + 1, offset))
+    }
+
+    /// Two rows of features whose numbers lie in one order.
+    fn alike(&mut self, inputs: Vec<Place>) -> Vec<Place> {
+        if inputs[0].layout.map == inputs[1].layout.map {
+            return inputs;
+        }
+        inputs.into_iter().map(|place| self.in_order(place)).collect()
+    }
+
+    fn in_order(&mut self, from: Place) -> Place {
+        let map = from.layout.map;
+        let plain = Layout::of(Shape::Flat(map.channels * map.pixels()), self.isa);
+        if !from.layout.flat || plain == from.layout {
+            return from;
+        }
+        let output = self.fresh(plain);
+        self.layer("rearranged", Kernel::Rearrange, vec![from], output);
+        output
+    }
+
+    fn convolution(&mut self, index: usize, mut inputs: Vec<Place>, conv: Convolution<'_>) -> Result<()> {
+        let step = &self.program.steps[index];
+        let (weight, bias, geometry) = conv;
+        let (out, per_group, kh, kw) = weight.dims4()?;
+        if kh * kw > MAX_TAPS {
+            bail!(
+                "layer '{}': a window of {kh}×{kw}; at most {MAX_TAPS} taps are possible",
+                step.name
+            );
+        }
+        let pads = self.pads[step.inputs[0].value];
+        let windows = Windows {
+            kernel: [kh, kw],
+            stride: geometry.stride,
+            padding: [geometry.padding[0] + pads[0], geometry.padding[1] + pads[1]],
+            dilation: geometry.dilation,
+        };
+        let (weight, bias) = (
+            numbers(weight)?,
+            bias.map(numbers).transpose()?.unwrap_or_default(),
+        );
+        let channels = per_group * geometry.groups;
+        if per_group == 1 && out == channels && channels > 1 {
+            return self.depthwise(index, &inputs, (&weight, &bias, windows));
+        }
+        let filters = Filters {
+            weight: &weight,
+            bias: &bias,
+            out,
+            channels,
+            groups: geometry.groups,
+        };
+        let pool = self.pooled(index);
+        let value = pool.unwrap_or(index) + 1;
+        let output = self.target(value);
+        let wide = output.layout.map.pixels() == 1;
+        let mut packed = Conv::pack(self.isa, filters, windows, wide).activated(step.then);
+        if pool.is_some() {
+            packed = packed.pooled();
+        }
+        inputs.truncate(2);
+        let outputs = self.shapes[index + 1].len();
+        self.push(value, Kernel::Conv(Box::new(packed)), inputs, output);
+        self.costs(step, outputs * per_group * kh * kw);
+        if let Some(pool) = pool {
+            self.after(self.program.steps[pool].then);
+            self.values[index + 1] = Some(output);
+        }
+        self.values[value] = Some(output);
+        Ok(())
+    }
+
+    /// The step that alone reads the convolution `index` and takes the largest of each 2×2 of its outputs, if its function
+    /// may come after: one that never falls.
+    fn pooled(&self, index: usize) -> Option<usize> {
+        let &[reader] = &self.readers[index + 1][..] else {
+            return None;
+        };
+        let (conv, step) = (&self.program.steps[index], self.program.steps.get(reader)?);
+        let halves = matches!(
+            step.kernel,
+            step::Kernel::MaxPool(Pool {
+                kernel: [2, 2],
+                stride: [2, 2],
+                padding: [0, 0]
+            })
+        );
+        let rises = matches!(
+            conv.then,
+            None | Some(Activation::Relu | Activation::Relu6 | Activation::Sigmoid | Activation::HardSigmoid)
+        );
+        (halves && rises && !conv.adds && step.then.is_none()).then_some(reader)
+    }
+
+    fn depthwise(
+        &mut self,
+        index: usize,
+        inputs: &[Place],
+        filters: (&[f32], &[f32], Windows),
+    ) -> Result<()> {
+        let step = &self.program.steps[index];
+        let (weight, bias, windows) = filters;
+        let value = index + 1;
+        let bias = (!bias.is_empty()).then_some(bias);
+        let function = if step.adds { None } else { step.then };
+        let packed = Depthwise::pack(self.isa, weight, bias, windows, function);
+        let output = if step.adds {
+            self.own(value)
+        } else {
+            self.target(value)
+        };
+        self.push(
+            value,
+            Kernel::Depthwise(Box::new(packed)),
+            vec![inputs[0]],
+            output,
+        );
+        self.costs(
+            step,
+            self.shapes[value].len() * windows.kernel[0] * windows.kernel[1],
+        );
+        self.values[value] = Some(output);
+        if step.adds {
+            let sum = self.target(value);
+            self.push(value, Kernel::Add(step.then), vec![output, inputs[1]], sum);
+            self.values[value] = Some(sum);
+        }
+        Ok(())
+    }
+
+    /// A dense layer: a convolution over one pixel, whose channels are the places of the row it reads.
+    fn dense(
+        &mut self,
+        index: usize,
+        mut inputs: Vec<Place>,
+        (weight, bias): (&Tensor, Option<&Tensor>),
+    ) -> Result<()> {
+        let step = &self.program.steps[index];
+        let (features, out) = weight.dims2()?;
+        let weight = numbers(&weight.t()?)?;
+        let bias = bias.map(numbers).transpose()?.unwrap_or_default();
+        let layout = inputs[0].layout;
+        let item = layout.map.item();
+        let mut placed = vec![0.0; out * item];
+        for (row, to) in weight.chunks_exact(features).zip(placed.chunks_exact_mut(item)) {
+            layout.places().zip(row).for_each(|(place, &w)| to[place] = w);
+        }
+        inputs[0].layout = Layout::of(Shape::Flat(item), self.isa);
+        let filters = Filters {
+            weight: &placed,
+            bias: &bias,
+            out,
+            channels: item,
+            groups: 1,
+        };
+        let packed = Conv::pack(self.isa, filters, Windows::square(1, 1, 0), true).activated(step.then);
+        let output = self.own(index + 1);
+        self.push(index + 1, Kernel::Conv(Box::new(packed)), inputs, output);
+        self.costs(step, features * out);
+        self.values[index + 1] = Some(output);
+        Ok(())
+    }
+
+    fn place(&self, value: usize) -> Result<Place> {
+        match self.values[value] {
+            Some(place) => Ok(place),
+            None => bail!("a step reads a value that comes after it"),
+        }
+    }
+
+    fn own(&mut self, value: usize) -> Place {
+        self.fresh(Layout::of(self.shapes[value], self.isa))
+    }
+
+    fn fresh(&mut self, layout: Layout) -> Place {
+        let now = self.layers.len();
+        self.storages.push(Lifetime {
+            len: layout.map.item(),
+            first: now,
+            last: now,
+        });
+        Place {
+            storage: self.storages.len() - 1,
+            offset: 0,
+            layout,
+        }
+    }
+
+    fn push(&mut self, value: usize, kernel: Kernel, inputs: Vec<Place>, output: Place) {
+        let name = self.program.steps[value - 1].name.clone();
+        self.layer(&name, kernel, inputs, output);
+    }
+
+    fn layer(&mut self, name: &str, kernel: Kernel, inputs: Vec<Place>, output: Place) {
+        let now = self.layers.len();
+        for place in inputs.iter().chain([&output]) {
+            self.storages[place.storage].last = now;
+        }
+        self.layers.push(Layer {
+            name: name.to_owned(),
+            kernel,
+            inputs,
+            output,
+            then: None,
+            flops: 0,
+        });
+    }
+
+    /// A function over what the last layer wrote.
+    fn after(&mut self, then: Option<Activation>) {
+        if let (Some(function), Some(layer)) = (then, self.layers.last_mut()) {
+            layer.then = Some(function);
+        }
+    }
+
+    fn costs(&mut self, step: &Step, multiply_adds: usize) {
+        if let Some(layer) = self.layers.last_mut() {
+            layer.name.clone_from(&step.name);
+            layer.flops = 2 * multiply_adds as u64;
+        }
+    }
+}
+
+/// Weight O×I/g×kh×kw, bias O, geometry.
+type Convolution<'a> = (&'a Tensor, Option<&'a Tensor>, &'a ConvGeometry);
+
+fn flattened(place: Place) -> Place {
+    Place {
+        layout: place.layout.flattened(),
+        ..place
+    }
+}
+
+fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
+
+fn windows(pool: Pool) -> Windows {
+    Windows {
+        kernel: pool.kernel,
+        stride: pool.stride,
+        padding: pool.padding,
+        dilation: [1; 2],
+    }
+}

@@ -1,0 +1,82 @@
+//! The plan on the CPU: layers of our own kernels over one arena of memory.
+
+use std::sync::{Mutex, PoisonError};
+
+use candle_core::Result;
+
+use super::compile::Program;
+use crate::kernels::{self, Aligned, Batch, Isa, Source};
+use crate::model::Input;
+use layer::{Layer, Place, Run};
+use memory::Memory;
+
+mod layer;
+mod layout;
+mod lower;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+/// A program lowered to kernels, shared by the instances that run it.
+#[derive(Debug)]
+pub(super) struct Cpu {
+    isa: Isa,
+    layers: Vec<Layer>,
+    memory: Memory,
+    output: Place,
+    /// Arenas that no instance is using. One is taken for each batch and given back, so that there are as many as ever
+    /// ran at once, each as large as its largest batch.
+    spare: Mutex<Vec<Aligned>>,
+}
+
+impl Cpu {
+    /// Lowers `program`, whose weights are on the CPU, to the instructions `isa`.
+    pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Self> {
+        let lowered = lower::lower(program, input, isa)?;
+        Ok(Self {
+            isa,
+            layers: lowered.layers,
+            memory: Memory::plan(&lowered.storages),
+            output: lowered.output,
+            spare: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Answers `items` images laid end to end, channels first, with `logits`, items × classes.
+    pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut [f32]) {
+        let mut arena = self.arena(items);
+        let mut run = Run {
+            isa: self.isa,
+            memory: &self.memory,
+            arena: &mut arena,
+            images,
+            batch: Batch::whole(items),
+        };
+        for layer in &self.layers {
+            layer.run(&mut run);
+        }
+        let values = &arena[self.memory.place(self.output.storage, items)][self.output.offset..];
+        let map = self.output.layout.map;
+        kernels::to_planes(
+            self.isa,
+            Source { values, map },
+            logits.into(),
+            Batch::whole(items),
+        );
+        self.spares().push(arena);
+    }
+
+    /// A spare arena that is large enough for `items`, or one made so.
+    fn arena(&self, items: usize) -> Aligned {
+        let len = self.memory.len(items);
+        match self.spares().pop() {
+            Some(arena) if arena.len() >= len => arena,
+            _ => Aligned::zeros(len),
+        }
+    }
+
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Aligned>> {
+        // A panic leaves the list whole.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
