@@ -106,7 +106,14 @@ impl Compiler<'_> {
         let value = match node.op {
             Op::Input => self.new_value(),
             Op::Dropout { .. } => self.values[node.inputs[0].index()],
-            Op::BatchNorm { .. } => self.batch_norm(node)?,
+            Op::BatchNorm { .. } => {
+                let affine = self.normalisation(&node.op)?;
+                self.affine(node, affine)?
+            }
+            Op::Scale { weight } => {
+                let affine = Affine::scale(self.param(weight)?)?;
+                self.affine(node, affine)?
+            }
             Op::Activation(function) => self.activation(node, function),
             Op::Add => self.sum(node),
             _ => {
@@ -129,6 +136,11 @@ impl Compiler<'_> {
                 weight: self.param(*weight)?.t()?,
                 bias: self.bias(*bias)?,
             },
+            Op::LayerNorm { weight, bias, eps } => Kernel::LayerNorm {
+                weight: self.param(*weight)?.clone(),
+                bias: self.param(*bias)?.clone(),
+                eps: *eps,
+            },
             Op::MaxPool(pool) => Kernel::MaxPool(*pool),
             Op::AvgPool(pool) => Kernel::AvgPool(*pool),
             Op::GlobalAvgPool => Kernel::GlobalAvgPool,
@@ -136,7 +148,12 @@ impl Compiler<'_> {
             Op::Mul => Kernel::Mul,
             Op::Concat => Kernel::Concat,
             Op::Pad(border) => Kernel::Pad(*border),
-            Op::Input | Op::Dropout { .. } | Op::BatchNorm { .. } | Op::Activation(_) | Op::Add => {
+            Op::Input
+            | Op::Dropout { .. }
+            | Op::BatchNorm { .. }
+            | Op::Scale { .. }
+            | Op::Activation(_)
+            | Op::Add => {
                 bail!("{op:?} is no kernel of its own")
             }
         })
@@ -156,8 +173,8 @@ impl Compiler<'_> {
         })
     }
 
-    fn batch_norm(&mut self, node: &Node) -> Result<usize> {
-        let affine = self.affine(&node.op)?;
+    /// A scale and a shift of channels: inside the convolution before it, where nothing else reads that.
+    fn affine(&mut self, node: &Node, affine: Affine) -> Result<usize> {
         let input = self.values[node.inputs[0].index()];
         if let Some(Step {
             kernel: Kernel::Conv2d { weight, bias, .. },
@@ -174,7 +191,7 @@ impl Compiler<'_> {
         Ok(self.push(node, Kernel::Affine { scale, shift }, None))
     }
 
-    fn affine(&self, op: &Op) -> Result<Affine> {
+    fn normalisation(&self, op: &Op) -> Result<Affine> {
         let &Op::BatchNorm {
             weight,
             bias,

@@ -37,6 +37,15 @@ impl Affine {
         })
     }
 
+    /// Factors alone: C numbers, in any shape.
+    pub(super) fn scale(factors: &Tensor) -> Result<Self> {
+        let scale = factors.flatten_all()?;
+        Ok(Self {
+            shift: scale.zeros_like()?,
+            scale,
+        })
+    }
+
     /// Weight and bias of the convolution that does this after itself: weight O×C×kh×kw, bias O.
     pub(super) fn into_convolution(self, weight: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Tensor)> {
         let weight = weight.broadcast_mul(&self.scale.reshape(((), 1, 1, 1))?)?;

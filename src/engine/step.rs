@@ -49,6 +49,12 @@ pub(super) enum Kernel {
         scale: Tensor,
         shift: Tensor,
     },
+    /// Over the channels of each place; γ and β hold C numbers.
+    LayerNorm {
+        weight: Tensor,
+        bias: Tensor,
+        eps: f64,
+    },
     MaxPool(Pool),
     AvgPool(Pool),
     GlobalAvgPool,
@@ -87,6 +93,11 @@ impl Kernel {
             Self::Affine { scale, shift } => Self::Affine {
                 scale: place(scale)?,
                 shift: place(shift)?,
+            },
+            Self::LayerNorm { weight, bias, eps } => Self::LayerNorm {
+                weight: place(weight)?,
+                bias: place(bias)?,
+                eps,
             },
             other => other,
         })
@@ -141,6 +152,7 @@ impl Kernel {
                 }
             }
             Self::Affine { scale, shift } => x.broadcast_mul(scale)?.broadcast_add(shift),
+            Self::LayerNorm { weight, bias, eps } => ops::layer_norm(x, weight, bias, *eps),
             Self::MaxPool(pool) => ops::max_pool2d(x, *pool),
             Self::AvgPool(pool) => ops::avg_pool2d(x, *pool),
             Self::GlobalAvgPool => x.flatten_from(2)?.mean_keepdim(2)?.unsqueeze(3),

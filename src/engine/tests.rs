@@ -65,6 +65,8 @@ pub(super) fn everything() -> Result<Graph, GraphError> {
     let x = g.conv2d("excite", x, (16, [1, 1]), conv(1, 0, 1, true))?;
     let x = g.activation("gate", x, Activation::HardSigmoid)?;
     let x = g.mul("scale", depthwise, x)?;
+    let x = g.layer_norm("layer_norm", x, 1e-6)?;
+    let x = g.layer_scale("layer_scale", x)?;
     let pool = Pool {
         kernel: [3; 2],
         stride: [2; 2],

@@ -131,6 +131,10 @@ impl Pass<'_> {
             Op::Input => Ok(x.clone()),
             Op::Conv2d(conv) => self.convolve(x, *conv, node.inputs[0]),
             Op::BatchNorm { .. } => self.batch_norm(x, &node.op, mode),
+            Op::LayerNorm { weight, bias, eps } => {
+                ops::layer_norm(x, self.param(*weight), self.param(*bias), *eps)
+            }
+            Op::Scale { weight } => x.broadcast_mul(self.param(*weight)),
             Op::Linear { weight, bias } => {
                 let y = x.matmul(&self.param(*weight).t()?)?;
                 bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(self.param(bias)))
@@ -292,6 +296,8 @@ mod tests {
             )
         }),
         ("batch-norm", |g, x| g.batch_norm("bn", x)),
+        ("layer-norm", |g, x| g.layer_norm("ln", x, 1e-6)),
+        ("layer-scale", |g, x| g.layer_scale("s", x)),
         ("relu", |g, x| g.activation("f", x, Activation::Relu)),
         ("relu6", |g, x| g.activation("f", x, Activation::Relu6)),
         ("silu", |g, x| g.activation("f", x, Activation::Silu)),

@@ -1,9 +1,17 @@
 //! Builds a [`Graph`] layer by layer, inferring shapes as torch does.
 
 use super::Input;
+use super::dialect::Dialect;
 use super::graph::{
     Activation, Conv2d, Graph, GraphError, Node, NodeId, Op, Param, ParamId, ParamKind, Pool, Shape,
 };
+
+mod norm;
+mod same;
+#[cfg(test)]
+mod tests;
+
+pub use norm::BatchNormOptions;
 
 /// Options of a convolution; the defaults are torch's.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +36,7 @@ pub struct GraphBuilder {
     input: Input,
     nodes: Vec<Node>,
     params: Vec<Param>,
+    dialects: Vec<Dialect>,
 }
 
 impl Default for ConvOptions {
@@ -72,12 +81,18 @@ impl GraphBuilder {
             input,
             nodes: vec![node],
             params: Vec::new(),
+            dialects: Vec::new(),
         }
     }
 
     /// The image.
     pub fn input(&self) -> NodeId {
         NodeId::INPUT
+    }
+
+    /// What a node of this network gives for one image.
+    pub fn shape(&self, x: NodeId) -> Shape {
+        self.nodes[x.0].shape
     }
 
     /// A convolution to `out` channels with a kernel of kh×kw; parameters `<name>.weight` and `<name>.bias`.
@@ -141,20 +156,6 @@ impl GraphBuilder {
                 width,
             },
         )
-    }
-
-    /// A batch-norm with torch's eps 1e-5 and momentum 0.1; parameters `weight bias running_mean running_var`.
-    pub fn batch_norm(&mut self, name: &str, x: NodeId) -> Result<NodeId, GraphError> {
-        let [channels, ..] = self.map(name, x)?;
-        let op = Op::BatchNorm {
-            weight: self.param(name, "weight", &[channels], ParamKind::Scale),
-            bias: self.param(name, "bias", &[channels], ParamKind::Offset),
-            running_mean: self.param(name, "running_mean", &[channels], ParamKind::RunningMean),
-            running_var: self.param(name, "running_var", &[channels], ParamKind::RunningVar),
-            eps: 1e-5,
-            momentum: 0.1,
-        };
-        self.push(name, op, vec![x], self.shape(x))
     }
 
     /// A dense layer; parameters `<name>.weight` (out × in) and `<name>.bias`. `rectified`: a ReLU follows.
@@ -305,6 +306,11 @@ impl GraphBuilder {
         self.push(name, Op::Pad(border), vec![x], shape)
     }
 
+    /// Another library's names for the parameters of this network.
+    pub fn also_named(&mut self, dialect: Dialect) {
+        self.dialects.push(dialect);
+    }
+
     /// The finished network, whose output is the last layer added.
     pub fn finish(self) -> Result<Graph, GraphError> {
         match self.nodes.last().map(|node| node.shape) {
@@ -312,15 +318,12 @@ impl GraphBuilder {
                 input: self.input,
                 nodes: self.nodes,
                 params: self.params,
+                dialects: self.dialects,
             }),
             other => Err(GraphError::Output(
                 other.map(|s| s.to_string()).unwrap_or_default(),
             )),
         }
-    }
-
-    fn shape(&self, x: NodeId) -> Shape {
-        self.nodes[x.0].shape
     }
 
     fn map(&self, name: &str, x: NodeId) -> Result<[usize; 3], GraphError> {
@@ -405,134 +408,5 @@ fn misfit(layer: &str, problem: String) -> GraphError {
     GraphError::Shape {
         layer: layer.to_owned(),
         problem,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const RGB: Input = Input {
-        channels: 3,
-        height: 32,
-        width: 32,
-    };
-
-    fn conv(stride: usize, padding: usize, groups: usize) -> ConvOptions {
-        ConvOptions {
-            stride: [stride; 2],
-            padding: [padding; 2],
-            groups,
-            bias: false,
-            ..ConvOptions::default()
-        }
-    }
-
-    fn map(channels: usize, height: usize, width: usize) -> Shape {
-        Shape::Map {
-            channels,
-            height,
-            width,
-        }
-    }
-
-    #[test]
-    fn residual_depthwise_and_squeeze_excite_blocks_fit() {
-        let mut g = GraphBuilder::new(RGB);
-        let stem = g.conv2d("stem", g.input(), (16, [3, 3]), conv(2, 1, 1)).unwrap();
-        let block = g.conv2d("block.conv", stem, (16, [3, 3]), conv(1, 1, 1)).unwrap();
-        let block = g.batch_norm("block.bn", block).unwrap();
-        let sum = g.add("block.add", block, stem).unwrap();
-        let depthwise = g.conv2d("dw", sum, (16, [5, 5]), conv(2, 2, 16)).unwrap();
-        let squeeze = g.global_avg_pool("se.squeeze", depthwise).unwrap();
-        let gate = g
-            .conv2d("se.fc", squeeze, (16, [1, 1]), ConvOptions::default())
-            .unwrap();
-        let gate = g.activation("se.gate", gate, Activation::HardSigmoid).unwrap();
-        let scaled = g.mul("se.scale", depthwise, gate).unwrap();
-        let padded = g.pad("pad", scaled, [0, 1, 0, 1]).unwrap();
-        let joined = g.concat("join", &[padded, padded]).unwrap();
-        let features = g.flatten("flatten", joined).unwrap();
-        g.linear("fc", features, 10, false).unwrap();
-        let graph = g.finish().unwrap();
-        assert_eq!(graph.node(depthwise).shape, map(16, 8, 8));
-        assert_eq!(graph.node(joined).shape, map(32, 9, 9));
-        assert_eq!(graph.classes(), 10);
-        let weight = graph.params.iter().find(|p| p.name == "dw.weight").unwrap();
-        assert_eq!(weight.shape, [16, 1, 5, 5]);
-        let trained = 16 * 27 + 16 * 16 * 9 + 32 + 16 * 25 + 16 * 16 + 16 + 10 * 32 * 81 + 10;
-        assert_eq!(graph.parameters(), trained);
-    }
-
-    #[test]
-    fn windows_follow_torchs_floor_formula() {
-        let check = |size: usize, window: Pool, expected: usize| {
-            let output = window_output("w", [size, 40], window).map(|o| o[0]);
-            assert_eq!(output, Ok(expected), "{size} {window:?}");
-        };
-        let window = |kernel, stride, padding| Pool {
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            padding: [padding; 2],
-        };
-        check(28, window(3, 1, 0), 26);
-        check(5, window(2, 2, 0), 2);
-        check(5, window(3, 2, 1), 3);
-        check(224, window(7, 2, 3), 112);
-        check(1, window(1, 1, 0), 1);
-    }
-
-    #[test]
-    fn layers_that_do_not_meet_are_named() {
-        let check = |build: &dyn Fn(&mut GraphBuilder) -> Result<NodeId, GraphError>, expected: &str| {
-            let error = build(&mut GraphBuilder::new(RGB)).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check(
-            &|g| g.linear("fc", g.input(), 10, false),
-            "layer 'fc': needs flat features, got 3×32×32",
-        );
-        check(
-            &|g| g.conv2d("c", g.input(), (16, [33, 3]), conv(1, 0, 1)),
-            "32×32 is smaller",
-        );
-        check(
-            &|g| g.conv2d("c", g.input(), (16, [3, 3]), conv(1, 0, 2)),
-            "do not divide into 2 groups",
-        );
-        check(
-            &|g| g.conv2d("c", g.input(), (16, [3, 3]), conv(0, 0, 1)),
-            "stride of 0",
-        );
-        check(
-            &|g| {
-                g.max_pool(
-                    "p",
-                    g.input(),
-                    Pool {
-                        padding: [2; 2],
-                        ..Pool::square(2)
-                    },
-                )
-            },
-            "over half",
-        );
-        check(&|g| g.dropout("d", g.input(), 1.0), "probability of 1");
-        check(&|g| g.dropout("input", g.input(), 0.5), "named twice");
-        check(
-            &|g| {
-                let small = g.global_avg_pool("pool", g.input())?;
-                g.add("sum", small, g.input())
-            },
-            "3×1×1 and 3×32×32 cannot be added",
-        );
-    }
-
-    #[test]
-    fn a_network_ends_in_a_row_of_classes() {
-        assert!(matches!(
-            GraphBuilder::new(RGB).finish(),
-            Err(GraphError::Output(_))
-        ));
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Input;
+use super::dialect::Dialect;
 pub use crate::kernels::Activation;
 
 /// A node's place in [`Graph::nodes`].
@@ -79,6 +80,20 @@ pub enum Op {
         /// Share of the new batch in the running statistics (torch's meaning).
         momentum: f64,
     },
+    /// Normalisation over the channels of each place, scaled and shifted per channel (Ba et al., arXiv 1607.06450).
+    LayerNorm {
+        /// γ.
+        weight: ParamId,
+        /// β.
+        bias: ParamId,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// Each channel times a trained number (layer scale of Touvron et al., arXiv 2103.17239).
+    Scale {
+        /// C×1×1.
+        weight: ParamId,
+    },
     /// x·Wᵀ + b, W out × in.
     Linear {
         /// Out × in.
@@ -138,10 +153,12 @@ pub enum ParamKind {
     },
     /// Starts at 0.
     Bias,
-    /// γ of a batch-norm; starts at 1.
+    /// γ of a batch-norm or layer-norm; starts at 1.
     Scale,
-    /// β of a batch-norm; starts at 0.
+    /// β of a batch-norm or layer-norm; starts at 0.
     Offset,
+    /// A layer scale; starts at 1e-6, as in ConvNeXt (Liu et al., arXiv 2201.03545).
+    LayerScale,
     /// Not trained; starts at 0.
     RunningMean,
     /// Not trained; starts at 1.
@@ -168,6 +185,8 @@ pub struct Graph {
     pub nodes: Vec<Node>,
     /// In order of first use.
     pub params: Vec<Param>,
+    /// What other libraries call the same parameters, so that their files load.
+    pub dialects: Vec<Dialect>,
 }
 
 /// Why layers do not make a network.

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::Graph;
+use super::dialect::{self, Naming};
 use super::graph::{Param, ParamKind};
 use super::rng::{Rng, Stream};
 
@@ -65,33 +66,38 @@ pub enum WeightsError {
 }
 
 impl Weights {
-    /// Reads `bytes` (a whole safetensors file) as the weights of `graph`; every rule above is checked.
+    /// Reads `bytes` (a whole safetensors file) as the weights of `graph`; every rule above is checked. The names may
+    /// be the graph's or those of one of its dialects, with a wrapper's prefix; batch-norms' counters are passed over.
     pub fn from_safetensors(bytes: &[u8], graph: &Graph) -> Result<Self, WeightsError> {
         check_sizes(bytes)?;
         let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Format(e.to_string()))?;
-        let found: BTreeMap<&str, Vec<usize>> =
-            file.iter().map(|(name, t)| (name, t.shape().to_vec())).collect();
-        check_names(&found, graph)?;
-        let read = |param: &Param| {
+        let found: BTreeMap<&str, Vec<usize>> = file
+            .iter()
+            .filter(|(name, _)| !dialect::is_counter(name))
+            .map(|(name, t)| (name, t.shape().to_vec()))
+            .collect();
+        let naming = Naming::of(&found.keys().copied().collect(), graph);
+        let expected: Vec<(String, &Param)> = graph.params.iter().map(|p| (naming.name_of(p), p)).collect();
+        check_names(&found, &expected, dialect::same_layout)?;
+        let read = |(name, param): &(String, &Param)| {
             let view = file
-                .tensor(&param.name)
+                .tensor(name)
                 .map_err(|e| WeightsError::Format(e.to_string()))?;
-            let tensor = Tensor::from_vec(values(&param.name, &view)?, &*param.shape, &Device::Cpu)?;
+            let tensor = Tensor::from_vec(values(name, &view)?, &*param.shape, &Device::Cpu)?;
             Ok((param.name.clone(), tensor))
         };
-        let tensors = graph
-            .params
-            .iter()
-            .map(read)
-            .collect::<Result<_, WeightsError>>()?;
-        Self { tensors }.checked(graph)
+        let tensors = expected.iter().map(read).collect::<Result<_, WeightsError>>()?;
+        let mut weights = Self { tensors }.checked(graph)?;
+        naming.adapt(&mut weights.tensors, graph)?;
+        Ok(weights)
     }
 
     /// Takes tensors of any device as the weights of `graph`; the same rules hold.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>, graph: &Graph) -> Result<Self, WeightsError> {
         let found: BTreeMap<&str, Vec<usize>> =
             tensors.iter().map(|(n, t)| (&**n, t.dims().to_vec())).collect();
-        check_names(&found, graph)?;
+        let expected: Vec<(String, &Param)> = graph.params.iter().map(|p| (p.name.clone(), p)).collect();
+        check_names(&found, &expected, |expected, found| expected == found)?;
         let plain = |(name, tensor): (String, Tensor)| {
             let tensor = tensor
                 .detach()
@@ -208,18 +214,23 @@ fn check_sizes(bytes: &[u8]) -> Result<(), WeightsError> {
     }
 }
 
-fn check_names(found: &BTreeMap<&str, Vec<usize>>, graph: &Graph) -> Result<(), WeightsError> {
-    let expected: BTreeSet<&str> = graph.params.iter().map(|p| p.name.as_str()).collect();
+/// Holds names and shapes against the parameters that are expected under their names.
+fn check_names(
+    found: &BTreeMap<&str, Vec<usize>>,
+    expected: &[(String, &Param)],
+    fits: fn(&[usize], &[usize]) -> bool,
+) -> Result<(), WeightsError> {
+    let names: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
     let extra: Vec<String> = found
         .keys()
-        .filter(|n| !expected.contains(*n))
+        .filter(|n| !names.contains(*n))
         .map(|n| (*n).to_owned())
         .collect();
     let (mut missing, mut misshaped) = (Vec::new(), Vec::new());
-    for Param { name, shape, .. } in &graph.params {
+    for (name, Param { shape, .. }) in expected {
         match found.get(name.as_str()) {
             None => missing.push(name.clone()),
-            Some(found) if found != shape => {
+            Some(found) if !fits(shape, found) => {
                 misshaped.push(format!("{name}: expected {shape:?}, found {found:?}"));
             }
             Some(_) => {}
@@ -259,6 +270,7 @@ fn initial_values(param: &Param, rng: &mut Rng) -> Vec<f32> {
     match param.kind {
         ParamKind::Bias | ParamKind::Offset | ParamKind::RunningMean => vec![0.0; count],
         ParamKind::Scale | ParamKind::RunningVar => vec![1.0; count],
+        ParamKind::LayerScale => vec![1e-6; count],
         ParamKind::Weight {
             fan_in,
             rectified: true,

@@ -93,7 +93,8 @@ fn trained(op: &Op) -> Vec<ParamId> {
     match op {
         Op::Conv2d(conv) => std::iter::once(conv.weight).chain(conv.bias).collect(),
         Op::Linear { weight, bias } => std::iter::once(*weight).chain(*bias).collect(),
-        Op::BatchNorm { weight, bias, .. } => vec![*weight, *bias],
+        Op::BatchNorm { weight, bias, .. } | Op::LayerNorm { weight, bias, .. } => vec![*weight, *bias],
+        Op::Scale { weight } => vec![*weight],
         _ => Vec::new(),
     }
 }
@@ -116,6 +117,8 @@ fn operation(op: &Op, graph: &Graph) -> String {
             format!("conv2d {}×{}, stride {down}×{right}{groups}", shape[2], shape[3])
         }
         Op::BatchNorm { .. } => "batch_norm".to_owned(),
+        Op::LayerNorm { .. } => "layer_norm".to_owned(),
+        Op::Scale { .. } => "layer_scale".to_owned(),
         Op::Linear { .. } => "linear".to_owned(),
         Op::Activation(activation) => format!("{activation:?}").to_lowercase(),
         Op::MaxPool(window) => pool("max_pool", window),

@@ -40,6 +40,7 @@ pub(super) enum Kernel {
     GlobalAvgPool,
     /// x·scale + shift by channel, with a function.
     Affine(kernels::Affine),
+    LayerNorm(kernels::LayerNorm),
     /// The sum, with a function.
     Add(Option<Activation>),
     /// A map by its channels' factors.
@@ -166,6 +167,7 @@ impl Kernel {
             (Self::AvgPool(windows), _) => kernels::avg_pool(isa, *windows, source, target, batch),
             (Self::GlobalAvgPool, _) => kernels::global_avg_pool(isa, source, target, batch),
             (Self::Affine(affine), _) => affine.run(source, target, batch),
+            (Self::LayerNorm(norm), _) => norm.run(source, target, batch),
             (Self::Add(function), Some(other)) => {
                 kernels::add(isa, [source, other], target, *function, batch);
             }

@@ -7,7 +7,7 @@ use super::layout::Layout;
 use super::memory::Lifetime;
 use crate::engine::compile::Program;
 use crate::engine::step::{self, Step};
-use crate::kernels::{Activation, Affine, Conv, Depthwise, Filters, Isa, MAX_TAPS, Windows};
+use crate::kernels::{Activation, Affine, Conv, Depthwise, Filters, Isa, LayerNorm, MAX_TAPS, Windows};
 use crate::model::Input;
 use crate::model::graph::{Pool, Shape};
 use crate::model::ops::ConvGeometry;
@@ -108,6 +108,10 @@ impl Lowering<'_> {
             step::Kernel::Affine { scale, shift } => {
                 let affine = Affine::pack(self.isa, &numbers(scale)?, &numbers(shift)?, step.then);
                 self.plain(value, Kernel::Affine(affine), inputs, None);
+            }
+            step::Kernel::LayerNorm { weight, bias, eps } => {
+                let norm = LayerNorm::pack(self.isa, &numbers(weight)?, &numbers(bias)?, *eps as f32);
+                self.plain(value, Kernel::LayerNorm(norm), inputs, step.then);
             }
             step::Kernel::MaxPool(pool) => {
                 self.plain(value, Kernel::MaxPool(windows(*pool)), inputs, step.then);

@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType, bail};
 
 mod conv;
 mod im2col;
+mod norm;
 mod pool;
 mod relu;
 mod windows;
@@ -13,6 +14,7 @@ mod windows;
 use super::graph::Pool;
 
 pub use conv::{ConvGeometry, conv2d};
+pub use norm::layer_norm;
 pub use relu::relu;
 
 /// Largest of each window; ties give the gradient to the first in row order, as torch does.
