@@ -3,11 +3,34 @@
 use super::Input;
 use super::graph::{Graph, GraphError};
 
+mod convnext;
+mod densenet;
+mod efficientnet;
+mod inverted_residual;
+mod mobilenet;
+mod resnet;
 mod seed_cnn;
 mod small_cnn;
+mod squeezenet;
+mod vgg;
 
 /// Every architecture that [`build`] knows, in alphabetical order.
-pub const NAMES: &[&str] = &["seed-cnn", "small-cnn"];
+pub const NAMES: &[&str] = &[
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b0",
+    "efficientnet_lite0",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "seed-cnn",
+    "small-cnn",
+    "squeezenet1_1",
+    "vgg11_bn",
+];
 
 /// Why an architecture could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +50,30 @@ pub enum ArchError {
 
 /// The network `name` for this input and number of classes.
 pub fn build(name: &str, input: Input, classes: usize) -> Result<Graph, ArchError> {
-    match name {
-        "seed-cnn" => Ok(seed_cnn::build(input, classes)?),
-        "small-cnn" => Ok(small_cnn::build(input, classes)?),
-        _ => Err(ArchError::Unknown {
-            name: name.to_owned(),
-            hint: nearest(name),
-        }),
-    }
+    use resnet::Block::{Basic, Bottleneck};
+    let graph = match name {
+        "convnext_tiny" => convnext::build(input, classes),
+        "densenet121" => densenet::build(input, classes),
+        "efficientnet_b0" => efficientnet::build_b0(input, classes),
+        "efficientnet_lite0" => efficientnet::build_lite0(input, classes),
+        "mobilenet_v2" => mobilenet::build_v2(input, classes),
+        "mobilenet_v3_large" => mobilenet::build_v3(input, classes, &mobilenet::LARGE),
+        "mobilenet_v3_small" => mobilenet::build_v3(input, classes, &mobilenet::SMALL),
+        "resnet18" => resnet::build(input, classes, (Basic, [2, 2, 2, 2])),
+        "resnet34" => resnet::build(input, classes, (Basic, [3, 4, 6, 3])),
+        "resnet50" => resnet::build(input, classes, (Bottleneck, [3, 4, 6, 3])),
+        "seed-cnn" => seed_cnn::build(input, classes),
+        "small-cnn" => small_cnn::build(input, classes),
+        "squeezenet1_1" => squeezenet::build(input, classes),
+        "vgg11_bn" => vgg::build(input, classes),
+        _ => {
+            return Err(ArchError::Unknown {
+                name: name.to_owned(),
+                hint: nearest(name),
+            });
+        }
+    };
+    Ok(graph?)
 }
 
 fn nearest(name: &str) -> Option<String> {
@@ -63,19 +102,44 @@ mod tests {
     #[test]
     fn every_name_builds_for_many_inputs_and_class_counts() {
         for name in NAMES {
-            for (channels, height, width, classes) in [(1, 28, 28, 10), (3, 32, 32, 100), (1, 17, 40, 2)] {
-                let graph = build(
-                    name,
-                    Input {
-                        channels,
-                        height,
-                        width,
-                    },
-                    classes,
-                )
-                .unwrap();
-                assert_eq!(graph.classes(), classes, "{name}");
+            let sizes = match *name {
+                "vgg11_bn" => [(1, 224, 224, 10), (3, 448, 224, 100), (3, 250, 672, 2)],
+                "seed-cnn" | "small-cnn" => [(1, 28, 28, 10), (3, 32, 32, 100), (1, 17, 40, 2)],
+                _ => [(1, 32, 32, 10), (3, 224, 224, 100), (1, 45, 67, 2)],
+            };
+            for (channels, height, width, classes) in sizes {
+                let input = Input {
+                    channels,
+                    height,
+                    width,
+                };
+                assert_eq!(build(name, input, classes).unwrap().classes(), classes, "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn counts_of_parameters_are_the_published_ones() {
+        let photo = Input {
+            channels: 3,
+            height: 224,
+            width: 224,
+        };
+        for (name, expected) in [
+            ("convnext_tiny", 28_589_128),
+            ("densenet121", 7_978_856),
+            ("efficientnet_b0", 5_288_548),
+            ("efficientnet_lite0", 4_652_008),
+            ("mobilenet_v2", 3_504_872),
+            ("mobilenet_v3_large", 5_483_032),
+            ("mobilenet_v3_small", 2_542_856),
+            ("resnet18", 11_689_512),
+            ("resnet34", 21_797_672),
+            ("resnet50", 25_557_032),
+            ("squeezenet1_1", 1_235_496),
+            ("vgg11_bn", 132_868_840),
+        ] {
+            assert_eq!(build(name, photo, 1000).unwrap().parameters(), expected, "{name}");
         }
     }
 
@@ -111,12 +175,24 @@ mod tests {
         check(
             "transformer",
             DIGIT,
-            "no architecture 'transformer'; known are seed-cnn, small-cnn",
+            "no architecture 'transformer'; known are convnext_tiny, densenet121,",
         );
         check(
             "seed-cnn",
             Input { height: 2, ..DIGIT },
             "layer 'conv1': 2×28 is smaller",
+        );
+        check("resnet-18", DIGIT, "did you mean 'resnet18'?");
+        check("vgg11_bn", DIGIT, "layer 'features.28'");
+        let large = Input {
+            height: 256,
+            width: 224,
+            ..DIGIT
+        };
+        check(
+            "vgg11_bn",
+            large,
+            "layer 'avgpool': 512×8×7 cannot be averaged to 7×7; rows and columns of the input must be multiples of 224",
         );
         check("small-cnn", Input { width: 3, ..DIGIT }, "is smaller");
     }
