@@ -25,10 +25,12 @@ impl Map {
         self.height * self.width
     }
 
-    /// Numbers that `items` items reach over, given the padded channels: the last pixel may end where its channels do.
+    /// Numbers that `items` items reach over, given the padded channels: the last pixel may end where its channels do. More
+    /// than can be are as many as a number holds, so that no slice has them.
     pub fn reach(&self, items: usize, padded: usize) -> usize {
-        (items * self.pixels())
+        let pixels = items.saturating_mul(self.height).saturating_mul(self.width);
+        pixels
             .checked_sub(1)
-            .map_or(0, |last| last * self.stride + padded)
+            .map_or(0, |last| last.saturating_mul(self.stride).saturating_add(padded))
     }
 }

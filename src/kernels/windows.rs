@@ -19,6 +19,19 @@ pub struct Windows {
 const MOST: usize = 1 << 15;
 
 impl Windows {
+    /// One tap on each pixel.
+    pub const POINT: Self = Self {
+        kernel: [1; 2],
+        stride: [1; 2],
+        padding: [0; 2],
+        dilation: [1; 2],
+    };
+
+    /// Taps of a window.
+    pub(super) fn tap_count(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
+    }
+
     /// Square windows of `kernel`² taps side by side.
     pub fn square(kernel: usize, stride: usize, padding: usize) -> Self {
         Self {

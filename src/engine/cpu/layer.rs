@@ -1,8 +1,12 @@
 //! One layer of a compiled plan: a kernel with its packed weights, and the places it reads and writes.
 
+use std::sync::Arc;
+
 use super::layout::Layout;
 use super::memory::Memory;
-use crate::kernels::{self, Activation, Batch, Isa, Map, Planes, Source, Target};
+use crate::kernels::{
+    self, Activation, Batch, Conv, First, Image, Isa, Job, Map, Output, Planes, Source, Target, Winograd,
+};
 
 /// Computes one value, or a part of one.
 #[derive(Debug)]
@@ -33,7 +37,12 @@ pub(super) struct Place {
 pub(super) enum Kernel {
     /// The image, channels first, to channels-last.
     Image,
-    Conv(Box<kernels::Conv>),
+    /// The image to what its first layer reads.
+    Pack(Arc<First>, Image),
+    /// A convolution of such an image.
+    First(Arc<First>, Image, Option<Activation>),
+    Conv(Box<Conv>, Option<Activation>),
+    Winograd(Box<Winograd>, Option<Activation>),
     Depthwise(Box<kernels::Depthwise>),
     MaxPool(kernels::Windows),
     AvgPool(kernels::Windows),
@@ -63,6 +72,8 @@ pub(super) struct Run<'a> {
     pub(super) isa: Isa,
     pub(super) memory: &'a Memory,
     pub(super) arena: &'a mut [f32],
+    /// Of [`Layer::scratch`] numbers of the layer that needs most.
+    pub(super) scratch: &'a mut [f32],
     /// The batch's images, channels first.
     pub(super) images: &'a [f32],
     pub(super) batch: Batch,
@@ -71,9 +82,32 @@ pub(super) struct Run<'a> {
 impl Layer {
     pub(super) fn run(&self, run: &mut Run<'_>) {
         let (isa, images, batch) = (run.isa, run.images, run.batch);
+        let scratch = std::mem::take(&mut run.scratch);
         let (inputs, output) = self.views(run);
+        let to = self.output.layout.map;
         match &self.kernel {
             Kernel::Image => self.image(isa, images, output, batch),
+            Kernel::Pack(first, image) => {
+                let len = first.packed_len(batch.items, *image);
+                first.pack_image(images, *image, &mut output[..len]);
+            }
+            Kernel::First(first, image, function) => {
+                let len = first.packed_len(batch.items, *image);
+                let packed = (&inputs[0][..len], *image, batch.items);
+                first.run(packed, *function, (&Output::from(output), to), batch.part);
+            }
+            Kernel::Conv(conv, function) => {
+                conv.run(
+                    self.job(inputs, *function, batch),
+                    &Output::from(output),
+                    to,
+                    batch.part,
+                );
+            }
+            Kernel::Winograd(conv, function) => {
+                let job = self.job(inputs, *function, batch);
+                conv.run(job, (&Output::from(output), to), scratch, batch.part);
+            }
             Kernel::Product => {
                 let pairs = inputs[0].iter().zip(inputs[1]);
                 output.iter_mut().zip(pairs).for_each(|(y, (a, b))| *y = a * b);
@@ -84,8 +118,28 @@ impl Layer {
                 _ => unreachable!("a kernel of maps reads one"),
             },
         }
+        run.scratch = scratch;
         if let Some(function) = self.then {
             kernels::activate(isa, function, self.views(run).1);
+        }
+    }
+
+    /// Numbers that the layer needs beside its values for a batch of `items`.
+    pub(super) fn scratch(&self, items: usize) -> usize {
+        match &self.kernel {
+            Kernel::Winograd(conv, _) => conv.scratch_len(items, self.output.layout.map),
+            _ => 0,
+        }
+    }
+
+    fn job<'a>(&self, inputs: [&'a [f32]; 2], function: Option<Activation>, batch: Batch) -> Job<'a> {
+        let residual = self.inputs.get(1).map(|place| (inputs[1], place.layout.map));
+        Job {
+            values: inputs[0],
+            map: self.inputs[0].layout.map,
+            items: batch.items,
+            residual,
+            function,
         }
     }
 
@@ -161,7 +215,6 @@ impl Kernel {
         batch: Batch,
     ) {
         match (self, second) {
-            (Self::Conv(conv), residual) => conv.run(source, residual, &target, batch),
             (Self::Depthwise(filters), _) => filters.run(source, target, batch),
             (Self::MaxPool(windows), _) => kernels::max_pool(isa, *windows, source, target, batch),
             (Self::AvgPool(windows), _) => kernels::avg_pool(isa, *windows, source, target, batch),

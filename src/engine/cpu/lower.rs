@@ -1,16 +1,23 @@
 //! Turns the steps of a program into layers: kernels chosen, weights packed, values placed.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, bail};
 
+use super::convolution::{Convolution, numbers};
 use super::layer::{Kernel, Layer, Place};
 use super::layout::Layout;
 use super::memory::Lifetime;
 use crate::engine::compile::Program;
 use crate::engine::step::{self, Step};
-use crate::kernels::{Activation, Affine, Conv, Depthwise, Filters, Isa, LayerNorm, MAX_TAPS, Windows};
+use crate::kernels::{
+    Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Square, Windows, Winograd,
+};
 use crate::model::Input;
 use crate::model::graph::{Pool, Shape};
-use crate::model::ops::ConvGeometry;
+
+/// Channels of an image at most that a first layer reads packed.
+const MAX_PACKED: usize = 4;
 
 /// Layers in order, the storages they write, and where the answer lies.
 #[derive(Debug)]
@@ -40,7 +47,6 @@ pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Lowered
         pads: vec![[0; 2]; program.steps.len() + 1],
         joins: vec![None; program.steps.len() + 1],
     };
-    lowering.image(shape);
     for index in 0..program.steps.len() {
         if lowering.values[index + 1].is_none() {
             lowering.step(index)?;
@@ -84,26 +90,27 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    fn image(&mut self, shape: Shape) {
-        let output = self.fresh(Layout::of(shape, self.isa));
+    /// The image as a map like any other, for layers that cannot read it packed.
+    fn image(&mut self) -> Place {
+        let output = self.own(0);
         self.layer("input", Kernel::Image, Vec::new(), output);
         self.values[0] = Some(output);
+        output
     }
 
     fn step(&mut self, index: usize) -> Result<()> {
         let step = &self.program.steps[index];
+        let value = index + 1;
+        if self.first(index)? {
+            return Ok(());
+        }
         let inputs = step
             .inputs
             .iter()
             .map(|source| self.place(source.value))
             .collect::<Result<Vec<_>>>()?;
-        let value = index + 1;
         match &step.kernel {
-            step::Kernel::Conv2d {
-                weight,
-                bias,
-                geometry,
-            } => self.convolution(index, inputs, (weight, bias.as_ref(), geometry))?,
+            step::Kernel::Conv2d { .. } => self.convolution(index, inputs)?,
             step::Kernel::Linear { weight, bias } => self.dense(index, inputs, (weight, bias.as_ref()))?,
             step::Kernel::Affine { scale, shift } => {
                 let affine = Affine::pack(self.isa, &numbers(scale)?, &numbers(shift)?, step.then);
@@ -265,56 +272,102 @@ impl Lowering<'_> {
         output
     }
 
-    fn convolution(&mut self, index: usize, mut inputs: Vec<Place>, conv: Convolution<'_>) -> Result<()> {
+    fn convolution(&mut self, index: usize, inputs: Vec<Place>) -> Result<()> {
         let step = &self.program.steps[index];
-        let (weight, bias, geometry) = conv;
-        let (out, per_group, kh, kw) = weight.dims4()?;
-        if kh * kw > MAX_TAPS {
-            bail!(
-                "layer '{}': a window of {kh}×{kw}; at most {MAX_TAPS} taps are possible",
-                step.name
-            );
+        let weights = Convolution::of(step, self.pads[step.inputs[0].value])?;
+        if weights.is_depthwise() {
+            return self.depthwise(index, &inputs, &weights);
         }
-        let pads = self.pads[step.inputs[0].value];
-        let windows = Windows {
-            kernel: [kh, kw],
-            stride: geometry.stride,
-            padding: [geometry.padding[0] + pads[0], geometry.padding[1] + pads[1]],
-            dilation: geometry.dilation,
+        let pool = self.pooled(index);
+        let output = self.target(pool.unwrap_or(index) + 1);
+        let to = output.layout.map;
+        let square = match pool {
+            None if weights.is_square() => Square::choose(weights.channels, to),
+            _ => None,
         };
-        let (weight, bias) = (
-            numbers(weight)?,
-            bias.map(numbers).transpose()?.unwrap_or_default(),
-        );
-        let channels = per_group * geometry.groups;
-        if per_group == 1 && out == channels && channels > 1 {
-            return self.depthwise(index, &inputs, (&weight, &bias, windows));
+        let kernel = if let Some(square) = square {
+            let packed = Winograd::pack(self.isa, weights.filters(), weights.windows.padding, square);
+            Kernel::Winograd(Box::new(packed), step.then)
+        } else {
+            let packed = Conv::pack(
+                self.isa,
+                weights.filters(),
+                weights.windows,
+                to.pixels() == 1 && pool.is_none(),
+            );
+            let packed = if pool.is_some() { packed.pooled() } else { packed };
+            Kernel::Conv(Box::new(packed), step.then)
+        };
+        self.convolved(index, pool, (kernel, inputs, output), &weights);
+        Ok(())
+    }
+
+    /// A convolution that reads nothing but the image: packed for it. False where the step is none.
+    fn first(&mut self, index: usize) -> Result<bool> {
+        let step = &self.program.steps[index];
+        if !matches!(step.kernel, step::Kernel::Conv2d { .. })
+            || step.inputs.len() != 1
+            || step.inputs[0].value != 0
+        {
+            return Ok(false);
         }
-        let filters = Filters {
-            weight: &weight,
-            bias: &bias,
-            out,
+        let weights = Convolution::of(step, [0; 2])?;
+        if weights.groups > 1 || weights.windows.dilation[1] > 1 || weights.channels > MAX_PACKED {
+            return Ok(false);
+        }
+        let Shape::Map {
             channels,
-            groups: geometry.groups,
+            height,
+            width,
+        } = self.shapes[0]
+        else {
+            return Ok(false);
+        };
+        let image = Image {
+            channels,
+            height,
+            width,
         };
         let pool = self.pooled(index);
+        let first = Arc::new(First::pack(
+            self.isa,
+            weights.filters(),
+            weights.windows,
+            pool.is_some(),
+        ));
+        let packed = self.fresh(Layout::of(Shape::Flat(first.packed_len(1, image)), Isa::PORTABLE));
+        self.layer(
+            "input",
+            Kernel::Pack(Arc::clone(&first), image),
+            Vec::new(),
+            packed,
+        );
+        let output = self.target(pool.unwrap_or(index) + 1);
+        let kernel = Kernel::First(first, image, step.then);
+        self.convolved(index, pool, (kernel, vec![packed], output), &weights);
+        Ok(true)
+    }
+
+    /// Adds the layer of a convolution, pooled by the step `pool`.
+    fn convolved(
+        &mut self,
+        index: usize,
+        pool: Option<usize>,
+        layer: (Kernel, Vec<Place>, Place),
+        weights: &Convolution,
+    ) {
+        let (kernel, inputs, output) = layer;
         let value = pool.unwrap_or(index) + 1;
-        let output = self.target(value);
-        let wide = output.layout.map.pixels() == 1;
-        let mut packed = Conv::pack(self.isa, filters, windows, wide).activated(step.then);
-        if pool.is_some() {
-            packed = packed.pooled();
-        }
-        inputs.truncate(2);
-        let outputs = self.shapes[index + 1].len();
-        self.push(value, Kernel::Conv(Box::new(packed)), inputs, output);
-        self.costs(step, outputs * per_group * kh * kw);
+        self.push(value, kernel, inputs, output);
+        self.costs(
+            &self.program.steps[index],
+            self.shapes[index + 1].len() * weights.products(),
+        );
         if let Some(pool) = pool {
             self.after(self.program.steps[pool].then);
             self.values[index + 1] = Some(output);
         }
         self.values[value] = Some(output);
-        Ok(())
     }
 
     /// The step that alone reads the convolution `index` and takes the largest of each 2×2 of its outputs, if its function
@@ -339,18 +392,12 @@ impl Lowering<'_> {
         (halves && rises && !conv.adds && step.then.is_none()).then_some(reader)
     }
 
-    fn depthwise(
-        &mut self,
-        index: usize,
-        inputs: &[Place],
-        filters: (&[f32], &[f32], Windows),
-    ) -> Result<()> {
+    fn depthwise(&mut self, index: usize, inputs: &[Place], weights: &Convolution) -> Result<()> {
         let step = &self.program.steps[index];
-        let (weight, bias, windows) = filters;
         let value = index + 1;
-        let bias = (!bias.is_empty()).then_some(bias);
+        let bias = (!weights.bias.is_empty()).then_some(&*weights.bias);
         let function = if step.adds { None } else { step.then };
-        let packed = Depthwise::pack(self.isa, weight, bias, windows, function);
+        let packed = Depthwise::pack(self.isa, &weights.weight, bias, weights.windows, function);
         let output = if step.adds {
             self.own(value)
         } else {
@@ -362,10 +409,7 @@ impl Lowering<'_> {
             vec![inputs[0]],
             output,
         );
-        self.costs(
-            step,
-            self.shapes[value].len() * windows.kernel[0] * windows.kernel[1],
-        );
+        self.costs(step, self.shapes[value].len() * weights.products());
         self.values[value] = Some(output);
         if step.adds {
             let sum = self.target(value);
@@ -400,17 +444,19 @@ impl Lowering<'_> {
             channels: item,
             groups: 1,
         };
-        let packed = Conv::pack(self.isa, filters, Windows::square(1, 1, 0), true).activated(step.then);
+        let packed = Conv::pack(self.isa, filters, Windows::POINT, true);
         let output = self.own(index + 1);
-        self.push(index + 1, Kernel::Conv(Box::new(packed)), inputs, output);
+        let kernel = Kernel::Conv(Box::new(packed), step.then);
+        self.push(index + 1, kernel, inputs, output);
         self.costs(step, features * out);
         self.values[index + 1] = Some(output);
         Ok(())
     }
 
-    fn place(&self, value: usize) -> Result<Place> {
+    fn place(&mut self, value: usize) -> Result<Place> {
         match self.values[value] {
             Some(place) => Ok(place),
+            None if value == 0 => Ok(self.image()),
             None => bail!("a step reads a value that comes after it"),
         }
     }
@@ -468,18 +514,11 @@ impl Lowering<'_> {
     }
 }
 
-/// Weight O×I/g×kh×kw, bias O, geometry.
-type Convolution<'a> = (&'a Tensor, Option<&'a Tensor>, &'a ConvGeometry);
-
 fn flattened(place: Place) -> Place {
     Place {
         layout: place.layout.flattened(),
         ..place
     }
-}
-
-fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.flatten_all()?.to_vec1()
 }
 
 fn windows(pool: Pool) -> Windows {

@@ -10,6 +10,7 @@ use crate::model::Input;
 use layer::{Layer, Place, Run};
 use memory::Memory;
 
+mod convolution;
 mod layer;
 mod layout;
 mod lower;
@@ -26,7 +27,14 @@ pub(super) struct Cpu {
     output: Place,
     /// Arenas that no instance is using. One is taken for each batch and given back, so that there are as many as ever
     /// ran at once, each as large as its largest batch.
-    spare: Mutex<Vec<Aligned>>,
+    spare: Mutex<Vec<Arena>>,
+}
+
+/// The memory of one instance while it computes a batch.
+#[derive(Debug)]
+struct Arena {
+    values: Aligned,
+    scratch: Aligned,
 }
 
 impl Cpu {
@@ -48,14 +56,15 @@ impl Cpu {
         let mut run = Run {
             isa: self.isa,
             memory: &self.memory,
-            arena: &mut arena,
+            arena: &mut arena.values,
+            scratch: &mut arena.scratch,
             images,
             batch: Batch::whole(items),
         };
         for layer in &self.layers {
             layer.run(&mut run);
         }
-        let values = &arena[self.memory.place(self.output.storage, items)][self.output.offset..];
+        let values = &arena.values[self.memory.place(self.output.storage, items)][self.output.offset..];
         let map = self.output.layout.map;
         kernels::to_planes(
             self.isa,
@@ -67,15 +76,24 @@ impl Cpu {
     }
 
     /// A spare arena that is large enough for `items`, or one made so.
-    fn arena(&self, items: usize) -> Aligned {
-        let len = self.memory.len(items);
+    fn arena(&self, items: usize) -> Arena {
+        let values = self.memory.len(items);
+        let scratch = self
+            .layers
+            .iter()
+            .map(|layer| layer.scratch(items))
+            .max()
+            .unwrap_or(0);
         match self.spares().pop() {
-            Some(arena) if arena.len() >= len => arena,
-            _ => Aligned::zeros(len),
+            Some(arena) if arena.values.len() >= values && arena.scratch.len() >= scratch => arena,
+            _ => Arena {
+                values: Aligned::zeros(values),
+                scratch: Aligned::zeros(scratch),
+            },
         }
     }
 
-    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Aligned>> {
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Arena>> {
         // A panic leaves the list whole.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -37,13 +37,17 @@ fn every_layer_computes_what_candle_computes() {
     let expected = candle_values(&program, &graph, &images);
     for isa in Isa::available() {
         let cpu = Cpu::lower(&program, graph.input, isa).unwrap();
-        let mut arena = Aligned::zeros(cpu.memory.len(ITEMS));
+        let Arena {
+            values: mut arena,
+            mut scratch,
+        } = cpu.arena(ITEMS);
         let mut compared = 0;
         for (index, layer) in cpu.layers.iter().enumerate() {
             layer.run(&mut Run {
                 isa,
                 memory: &cpu.memory,
                 arena: &mut arena,
+                scratch: &mut scratch,
                 images: &images,
                 batch: Batch::whole(ITEMS),
             });

@@ -1,0 +1,89 @@
+//! A convolution's weights and windows, taken from its step.
+
+use candle_core::{Result, Tensor, bail};
+
+use crate::engine::step::{self, Step};
+use crate::kernels::{Filters, MAX_TAPS, Windows};
+
+/// What a convolution kernel is packed from.
+pub(super) struct Convolution {
+    /// Output × input/groups × kh × kw.
+    pub(super) weight: Vec<f32>,
+    /// One per output, or empty.
+    pub(super) bias: Vec<f32>,
+    pub(super) out: usize,
+    /// Input channels.
+    pub(super) channels: usize,
+    pub(super) groups: usize,
+    pub(super) windows: Windows,
+}
+
+impl Convolution {
+    /// Of a convolution step, whose input has `before` more rows and columns of zeros before it.
+    pub(super) fn of(step: &Step, before: [usize; 2]) -> Result<Self> {
+        let step::Kernel::Conv2d {
+            weight,
+            bias,
+            geometry,
+        } = &step.kernel
+        else {
+            bail!("layer '{}' is no convolution", step.name);
+        };
+        let (out, per_group, kh, kw) = weight.dims4()?;
+        if kh * kw > MAX_TAPS {
+            bail!(
+                "layer '{}': a window of {kh}×{kw}; at most {MAX_TAPS} taps are possible",
+                step.name
+            );
+        }
+        Ok(Self {
+            weight: numbers(weight)?,
+            bias: bias.as_ref().map(numbers).transpose()?.unwrap_or_default(),
+            out,
+            channels: per_group * geometry.groups,
+            groups: geometry.groups,
+            windows: Windows {
+                kernel: [kh, kw],
+                stride: geometry.stride,
+                padding: [geometry.padding[0] + before[0], geometry.padding[1] + before[1]],
+                dilation: geometry.dilation,
+            },
+        })
+    }
+
+    pub(super) fn filters(&self) -> Filters<'_> {
+        Filters {
+            weight: &self.weight,
+            bias: &self.bias,
+            out: self.out,
+            channels: self.channels,
+            groups: self.groups,
+        }
+    }
+
+    /// Whether each channel has a filter of its own.
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.groups == self.channels && self.out == self.channels && self.channels > 1
+    }
+
+    /// Whether Winograd's squares can compute it.
+    pub(super) fn is_square(&self) -> bool {
+        let Windows {
+            kernel,
+            stride,
+            dilation,
+            ..
+        } = self.windows;
+        (kernel, stride, dilation, self.groups) == ([3; 2], [1; 2], [1; 2], 1)
+    }
+
+    /// Multiply-adds for one output.
+    pub(super) fn products(&self) -> usize {
+        self.channels / self.groups * self.windows.kernel[0] * self.windows.kernel[1]
+    }
+}
+
+/// A tensor's numbers in order.
+pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.flatten_all()?.to_vec1()
+}
