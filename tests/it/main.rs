@@ -8,6 +8,7 @@ mod architecture;
 mod contract;
 mod http;
 mod openapi;
+mod public_architectures;
 mod serve;
 mod server;
 mod shipped;
