@@ -29,12 +29,7 @@ pub(super) fn build(input: Input, classes: usize) -> Result<Graph, GraphError> {
             let name = format!("features.denseblock{block}.denselayer{layer}");
             let new = dense_layer(&mut g, &name, x)?;
             x = g.concat(&name, &[x, new])?;
-            for (kind, number) in [("norm", 1), ("conv", 1), ("norm", 2), ("conv", 2)] {
-                early.rename(
-                    format!("{name}.{kind}{number}"),
-                    format!("{name}.{kind}.{number}"),
-                );
-            }
+            rename_layer(&mut early, &name);
         }
         channels += layers * GROWTH;
         if block < BLOCKS.len() {
@@ -49,6 +44,15 @@ pub(super) fn build(input: Input, classes: usize) -> Result<Graph, GraphError> {
     // Files from before torch 0.4, torchvision's published one among them, write `norm.1` for `norm1`.
     g.also_named(early);
     g.finish()
+}
+
+fn rename_layer(early: &mut Dialect, name: &str) {
+    for (kind, number) in [("norm", 1), ("conv", 1), ("norm", 2), ("conv", 2)] {
+        early.rename(
+            format!("{name}.{kind}{number}"),
+            format!("{name}.{kind}.{number}"),
+        );
+    }
 }
 
 fn dense_layer(g: &mut GraphBuilder, name: &str, x: NodeId) -> Result<NodeId, GraphError> {

@@ -126,7 +126,26 @@ pub(super) fn build_v3(input: Input, classes: usize, size: &V3) -> Result<Graph,
     };
     let mut net = Mobile::new(GraphBuilder::new(input), input.channels, style);
     stem(&mut net, &mut timm, (16, SWISH))?;
-    // timm counts by stages, each of one number of channels.
+    let stages = v3_blocks(&mut net, &mut timm, size)?;
+    let last = size.blocks.len() + 1;
+    let names = [0, 1].map(|part| format!("features.{last}.{part}"));
+    net.convolve(&names, pointwise(size.last, SWISH))?;
+    let foreign = ["conv", "bn1"].map(|layer| format!("blocks.{stages}.0.{layer}"));
+    rename_both(&mut timm, &names, &foreign);
+    net.pool()?;
+    let g = &mut net.g;
+    let x = g.linear("classifier.0", net.x, size.dense, true)?;
+    let x = g.activation("classifier.1", x, SWISH)?;
+    let x = g.dropout("classifier.2", x, 0.2)?;
+    g.linear("classifier.3", x, classes, false)?;
+    timm.rename("classifier.0", "conv_head");
+    timm.rename("classifier.3", "classifier");
+    net.g.also_named(timm);
+    net.g.finish()
+}
+
+/// The blocks of MobileNetV3; gives the number of timm's stages, each of one number of channels.
+fn v3_blocks(net: &mut Mobile, timm: &mut Dialect, size: &V3) -> Result<usize, GraphError> {
     let (mut stage, mut index) = (0, 0);
     for (number, &(kernel, expanded, out, squeezes, function, stride)) in (1..).zip(size.blocks) {
         let block = Block {
@@ -142,25 +161,11 @@ pub(super) fn build_v3(input: Input, classes: usize, size: &V3) -> Result<Graph,
         }
         let names = Names::torchvision(&format!("features.{number}"), net.expands(&block), squeezes);
         let foreign = Names::timm(&format!("blocks.{stage}.{index}"), net.expands(&block));
-        names.rename(&mut timm, &foreign);
+        names.rename(timm, &foreign);
         net.block(&names, &block)?;
         index += 1;
     }
-    let last = size.blocks.len() + 1;
-    let names = [0, 1].map(|part| format!("features.{last}.{part}"));
-    net.convolve(&names, pointwise(size.last, SWISH))?;
-    let foreign = ["conv", "bn1"].map(|layer| format!("blocks.{}.0.{layer}", stage + 1));
-    rename_both(&mut timm, &names, &foreign);
-    net.pool()?;
-    let g = &mut net.g;
-    let x = g.linear("classifier.0", net.x, size.dense, true)?;
-    let x = g.activation("classifier.1", x, SWISH)?;
-    let x = g.dropout("classifier.2", x, 0.2)?;
-    g.linear("classifier.3", x, classes, false)?;
-    timm.rename("classifier.0", "conv_head");
-    timm.rename("classifier.3", "classifier");
-    net.g.also_named(timm);
-    net.g.finish()
+    Ok(stage + 1)
 }
 
 fn stem(

@@ -5,12 +5,22 @@ use crate::model::builder::{ConvOptions, GraphBuilder};
 use crate::model::graph::{Activation, Graph, GraphError, NodeId, Pool};
 
 /// The kind of residual block.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(super) enum Block {
     /// Two 3×3 convolutions.
     Basic,
     /// 1×1, 3×3 with the stride, 1×1 to four times as many channels.
     Bottleneck,
+}
+
+impl Block {
+    /// Channels that a block of this width gives.
+    fn channels(self, width: usize) -> usize {
+        match self {
+            Self::Basic => width,
+            Self::Bottleneck => 4 * width,
+        }
+    }
 }
 
 /// He et al., arXiv 1512.03385, in torchvision's form: `blocks` residual blocks in each of four stages.
@@ -30,27 +40,38 @@ pub(super) fn build(
     let mut x = g.max_pool("maxpool", x, pool)?;
     let mut channels = 64;
     for (stage, (blocks, width)) in (1..).zip(blocks.into_iter().zip([64, 128, 256, 512])) {
-        let out = if block == Block::Basic { width } else { 4 * width };
         for index in 0..blocks {
             let stride = if stage > 1 && index == 0 { 2 } else { 1 };
             let name = format!("layer{stage}.{index}");
-            let inner = match block {
-                Block::Basic => basic(&mut g, &name, x, (width, stride))?,
-                Block::Bottleneck => bottleneck(&mut g, &name, x, (width, stride))?,
-            };
-            if stride > 1 || channels != out {
-                let names = [0, 1].map(|layer| format!("{name}.downsample.{layer}"));
-                x = conv_norm(&mut g, [&names[0], &names[1]], x, (out, 1, stride))?;
-            }
-            x = g.add(&format!("{name}.add"), inner, x)?;
-            x = g.activation(&format!("{name}.relu"), x, Activation::Relu)?;
-            channels = out;
+            x = residual(&mut g, &name, (x, channels), (block, width, stride))?;
+            channels = block.channels(width);
         }
     }
     let x = g.global_avg_pool("avgpool", x)?;
     let x = g.flatten("flatten", x)?;
     g.linear("fc", x, classes, false)?;
     g.finish()
+}
+
+fn residual(
+    g: &mut GraphBuilder,
+    name: &str,
+    (x, channels): (NodeId, usize),
+    (block, width, stride): (Block, usize, usize),
+) -> Result<NodeId, GraphError> {
+    let inner = match block {
+        Block::Basic => basic(g, name, x, (width, stride))?,
+        Block::Bottleneck => bottleneck(g, name, x, (width, stride))?,
+    };
+    let out = block.channels(width);
+    let outer = if stride > 1 || channels != out {
+        let names = [0, 1].map(|layer| format!("{name}.downsample.{layer}"));
+        conv_norm(g, [&names[0], &names[1]], x, (out, 1, stride))?
+    } else {
+        x
+    };
+    let sum = g.add(&format!("{name}.add"), inner, outer)?;
+    g.activation(&format!("{name}.relu"), sum, Activation::Relu)
 }
 
 fn basic(
