@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{CliError, Common};
 
+mod explain_plan;
 mod list;
 mod show;
 mod verify;
@@ -21,6 +22,8 @@ enum Command {
     List(list::Args),
     /// One model: what it takes and gives, where its version comes from, its layers
     Show(show::Args),
+    /// The serving plan of a model: layers, operations, bytes, and where the time goes
+    ExplainPlan(explain_plan::Args),
     /// Load and check every version: hash, names, shapes, values, one forward pass
     Verify(verify::Args),
 }
@@ -31,6 +34,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     match &args.command {
         Command::List(args) => list::run(args, &config),
         Command::Show(args) => show::run(args, &config),
+        Command::ExplainPlan(args) => explain_plan::run(args, &config),
         Command::Verify(args) => verify::run(args, &config),
     }
 }

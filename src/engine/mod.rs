@@ -6,6 +6,7 @@ mod activation;
 mod compile;
 mod cpu;
 pub mod device;
+mod explain;
 mod flush;
 mod fold;
 mod plan;
@@ -15,6 +16,7 @@ mod step;
 mod tests;
 
 pub use device::DeviceChoice;
+pub use explain::LayerCost;
 pub use plan::Plan;
 pub use slot::Slot;
 

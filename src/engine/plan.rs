@@ -9,6 +9,7 @@ use super::EngineError;
 use super::compile::{Program, compile};
 use super::cpu::Cpu;
 use super::device::Device;
+use super::explain::LayerCost;
 use crate::kernels::Isa;
 use crate::model::{Graph, Input, Version, Weights};
 
@@ -110,21 +111,41 @@ impl Plan {
         Ok(())
     }
 
+    /// The vector instructions of the kernels; none where candle's operators run the plan.
+    pub fn instructions(&self) -> Option<String> {
+        match &self.backend {
+            Backend::Cpu(cpu) => Some(cpu.isa().to_string()),
+            Backend::Candle { .. } => None,
+        }
+    }
+
+    /// What each layer costs for one image of a batch of `items`, with its median time over `rounds` runs on this thread.
+    /// Empty where candle's operators run the plan.
+    pub fn explain(&self, items: usize, rounds: usize) -> Vec<LayerCost> {
+        match &self.backend {
+            Backend::Cpu(cpu) => cpu.explain(&self.pattern(items), items, rounds),
+            Backend::Candle { .. } => Vec::new(),
+        }
+    }
+
     /// Runs batches of 1 and `max_batch` so that the first request finds everything in place; an output that is not
     /// finite is [`EngineError::NonFinite`].
     pub fn warm_up(&self, max_batch: usize) -> Result<(), EngineError> {
         let mut logits = Vec::new();
         for items in [1, max_batch.max(1)] {
-            // Levels of 0 to 1 in a pattern that no layer sees as blank.
-            let inputs: Vec<f32> = (0..items * self.input_len())
-                .map(|i| (i % 17) as f32 / 16.0)
-                .collect();
-            self.run(&inputs, items, &mut logits)?;
+            self.run(&self.pattern(items), items, &mut logits)?;
             if !logits.iter().all(|logit| logit.is_finite()) {
                 return Err(EngineError::NonFinite);
             }
         }
         Ok(())
+    }
+
+    /// Levels of 0 to 1 in a pattern that no layer sees as blank.
+    fn pattern(&self, items: usize) -> Vec<f32> {
+        (0..items * self.input_len())
+            .map(|i| (i % 17) as f32 / 16.0)
+            .collect()
     }
 
     fn images(&self, inputs: &[f32], items: usize, device: &Device) -> candle_core::Result<Tensor> {

@@ -1,5 +1,7 @@
 //! Elementwise functions on vectors.
 
+use std::fmt;
+
 use super::isa::Isa;
 use super::vector::{Vector, dispatch};
 
@@ -102,6 +104,20 @@ pub(super) fn apply<V: Vector>(function: Activation, x: V) -> V {
         Activation::HardSigmoid => hard_sigmoid(x),
         Activation::Sigmoid => constant::<V>(1.0).div(one_plus_exp_minus(x)),
         Activation::Gelu => gelu(x),
+    }
+}
+
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relu => "relu",
+            Self::Relu6 => "relu6",
+            Self::Silu => "silu",
+            Self::HardSwish => "hard-swish",
+            Self::HardSigmoid => "hard-sigmoid",
+            Self::Sigmoid => "sigmoid",
+            Self::Gelu => "gelu",
+        })
     }
 }
 

@@ -67,6 +67,11 @@ impl Depthwise {
         }
     }
 
+    /// What follows the sums.
+    pub fn function(&self) -> Option<Activation> {
+        self.function
+    }
+
     /// The convolution of `source` into `target`, whose size says how many windows there are: padding after the map may
     /// differ from that before it.
     ///

@@ -106,6 +106,11 @@ impl Affine {
         }
     }
 
+    /// What follows the sum.
+    pub fn function(&self) -> Option<Activation> {
+        self.function
+    }
+
     /// Of `source`, into `target`.
     ///
     /// # Panics

@@ -131,6 +131,11 @@ impl Winograd {
         }
     }
 
+    /// Outputs along a side of a square.
+    pub fn side(&self) -> usize {
+        self.square.side()
+    }
+
     /// Numbers of scratch that each part needs.
     pub fn scratch_len(&self, items: usize, to: Map) -> usize {
         let count = (items * Squares::new(to, self.square.side()).count()).min(MAX_SQUARES);

@@ -77,6 +77,20 @@ impl Convolution {
         (kernel, stride, dilation, self.groups) == ([3; 2], [1; 2], [1; 2], 1)
     }
 
+    /// The window as people write it: `3×3/2`.
+    pub(super) fn size(&self) -> String {
+        let Windows {
+            kernel: [kh, kw],
+            stride: [sy, sx],
+            ..
+        } = self.windows;
+        match (sy, sx) {
+            (1, 1) => format!("{kh}×{kw}"),
+            _ if sy == sx => format!("{kh}×{kw}/{sy}"),
+            _ => format!("{kh}×{kw}/{sy}×{sx}"),
+        }
+    }
+
     /// Multiply-adds for one output.
     pub(super) fn products(&self) -> usize {
         self.channels / self.groups * self.windows.kernel[0] * self.windows.kernel[1]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::layout::Layout;
 use super::memory::Memory;
+use crate::engine::explain::LayerCost;
 use crate::kernels::{
     self, Activation, Batch, Conv, First, Image, Isa, Job, Map, Output, Planes, Source, Target, Winograd,
 };
@@ -19,8 +20,12 @@ pub(super) struct Layer {
     pub(super) output: Place,
     /// Applied over the output, where the kernel does not do it itself.
     pub(super) then: Option<Activation>,
+    /// What people call it.
+    pub(super) title: String,
     /// Multiply-adds for one image, twice.
     pub(super) flops: u64,
+    /// Numbers of weights.
+    pub(super) weights: usize,
 }
 
 /// Where a value lies.
@@ -122,6 +127,57 @@ impl Layer {
         if let Some(function) = self.then {
             kernels::activate(isa, function, self.views(run).1);
         }
+    }
+
+    /// What it costs for one image, given the time.
+    pub(super) fn cost(&self, seconds: f64) -> LayerCost {
+        let Map {
+            height,
+            width,
+            channels,
+            ..
+        } = self.output.layout.map;
+        let places = self.inputs.iter().chain([&self.output]);
+        let numbers = self.weights + places.map(|place| place.layout.numbers()).sum::<usize>();
+        LayerCost {
+            name: self.name.clone(),
+            kernel: self.kernel_text(),
+            output: format!("{channels}×{height}×{width}"),
+            flops: self.flops,
+            bytes: 4 * numbers as u64,
+            seconds,
+        }
+    }
+
+    fn kernel_text(&self) -> String {
+        let (title, function) = match &self.kernel {
+            Kernel::Image => ("channels last", None),
+            Kernel::Pack(..) => ("pack image", None),
+            Kernel::First(_, _, function) | Kernel::Conv(_, function) | Kernel::Winograd(_, function) => {
+                (&*self.title, *function)
+            }
+            Kernel::Depthwise(filters) => (&*self.title, filters.function()),
+            Kernel::MaxPool(_) => ("max-pool", None),
+            Kernel::AvgPool(_) => ("avg-pool", None),
+            Kernel::GlobalAvgPool => ("global avg-pool", None),
+            Kernel::Affine(affine) => ("scale and shift", affine.function()),
+            Kernel::LayerNorm(_) => ("layer-norm", None),
+            Kernel::Add(function) => ("add", *function),
+            Kernel::Scale => ("scale channels", None),
+            Kernel::Product => ("multiply", None),
+            Kernel::Copy { .. } => ("copy", None),
+            Kernel::Pad(_) => ("pad", None),
+            Kernel::Rearrange => ("rearrange", None),
+        };
+        let sum = matches!(self.kernel, Kernel::Conv(..) | Kernel::Winograd(..)) && self.inputs.len() > 1;
+        let mut text = title.to_owned();
+        if sum {
+            text += " + sum";
+        }
+        for function in [function, self.then].into_iter().flatten() {
+            text += &format!(" + {function}");
+        }
+        text
     }
 
     /// Numbers that the layer needs beside its values for a batch of `items`.

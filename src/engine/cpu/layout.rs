@@ -36,6 +36,11 @@ impl Layout {
         Self { flat: true, ..self }
     }
 
+    /// Numbers of an item that count.
+    pub(super) fn numbers(self) -> usize {
+        self.map.channels * self.map.pixels()
+    }
+
     /// Every place of an item in the order of the graph: channel, row, column.
     pub(super) fn places(self) -> impl Iterator<Item = usize> {
         let Map { channels, stride, .. } = self.map;

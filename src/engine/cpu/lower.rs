@@ -358,11 +358,18 @@ impl Lowering<'_> {
     ) {
         let (kernel, inputs, output) = layer;
         let value = pool.unwrap_or(index) + 1;
+        let way = match &kernel {
+            Kernel::First(..) => "first conv".to_owned(),
+            Kernel::Winograd(winograd, _) => format!("winograd F({0}×{0})", winograd.side()),
+            _ => "conv".to_owned(),
+        };
         self.push(value, kernel, inputs, output);
-        self.costs(
-            &self.program.steps[index],
-            self.shapes[index + 1].len() * weights.products(),
-        );
+        let products = self.shapes[index + 1].len() * weights.products();
+        let title = match pool {
+            Some(_) => format!("{way} {} + max-pool 2", weights.size()),
+            None => format!("{way} {}", weights.size()),
+        };
+        self.costs(&self.program.steps[index], title, products, weights.weight.len());
         if let Some(pool) = pool {
             self.after(self.program.steps[pool].then);
             self.values[index + 1] = Some(output);
@@ -409,7 +416,13 @@ impl Lowering<'_> {
             vec![inputs[0]],
             output,
         );
-        self.costs(step, self.shapes[value].len() * weights.products());
+        let title = format!("depthwise {}", weights.size());
+        self.costs(
+            step,
+            title,
+            self.shapes[value].len() * weights.products(),
+            weights.weight.len(),
+        );
         self.values[value] = Some(output);
         if step.adds {
             let sum = self.target(value);
@@ -448,7 +461,7 @@ impl Lowering<'_> {
         let output = self.own(index + 1);
         let kernel = Kernel::Conv(Box::new(packed), step.then);
         self.push(index + 1, kernel, inputs, output);
-        self.costs(step, features * out);
+        self.costs(step, "dense".to_owned(), features * out, weight.len());
         self.values[index + 1] = Some(output);
         Ok(())
     }
@@ -495,7 +508,9 @@ impl Lowering<'_> {
             inputs,
             output,
             then: None,
+            title: String::new(),
             flops: 0,
+            weights: 0,
         });
     }
 
@@ -506,10 +521,13 @@ impl Lowering<'_> {
         }
     }
 
-    fn costs(&mut self, step: &Step, multiply_adds: usize) {
+    /// Says of the last layer what it stands for and costs.
+    fn costs(&mut self, step: &Step, title: String, multiply_adds: usize, weights: usize) {
         if let Some(layer) = self.layers.last_mut() {
             layer.name.clone_from(&step.name);
+            layer.title = title;
             layer.flops = 2 * multiply_adds as u64;
+            layer.weights = weights;
         }
     }
 }

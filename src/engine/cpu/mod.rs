@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use candle_core::Result;
 
 use super::compile::Program;
+use super::explain::{Laps, LayerCost};
 use crate::kernels::{self, Aligned, Batch, Isa, Source};
 use crate::model::Input;
 use layer::{Layer, Place, Run};
@@ -50,17 +51,15 @@ impl Cpu {
         })
     }
 
+    /// The vector instructions in use.
+    pub(super) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// Answers `items` images laid end to end, channels first, with `logits`, items × classes.
     pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut [f32]) {
         let mut arena = self.arena(items);
-        let mut run = Run {
-            isa: self.isa,
-            memory: &self.memory,
-            arena: &mut arena.values,
-            scratch: &mut arena.scratch,
-            images,
-            batch: Batch::whole(items),
-        };
+        let mut run = self.start(&mut arena, images, items);
         for layer in &self.layers {
             layer.run(&mut run);
         }
@@ -73,6 +72,34 @@ impl Cpu {
             Batch::whole(items),
         );
         self.spares().push(arena);
+    }
+
+    /// What each layer costs: the medians over `rounds` runs.
+    pub(super) fn explain(&self, images: &[f32], items: usize, rounds: usize) -> Vec<LayerCost> {
+        let mut laps = vec![Laps::default(); self.layers.len()];
+        let mut arena = self.arena(items);
+        for _ in 0..rounds {
+            let mut run = self.start(&mut arena, images, items);
+            for (layer, laps) in self.layers.iter().zip(&mut laps) {
+                laps.time(|| layer.run(&mut run));
+            }
+        }
+        self.spares().push(arena);
+        let costs = self.layers.iter().zip(&laps);
+        costs
+            .map(|(layer, laps)| layer.cost(laps.median() / items.max(1) as f64))
+            .collect()
+    }
+
+    fn start<'a>(&'a self, arena: &'a mut Arena, images: &'a [f32], items: usize) -> Run<'a> {
+        Run {
+            isa: self.isa,
+            memory: &self.memory,
+            arena: &mut arena.values,
+            scratch: &mut arena.scratch,
+            images,
+            batch: Batch::whole(items),
+        }
     }
 
     /// A spare arena that is large enough for `items`, or one made so.
