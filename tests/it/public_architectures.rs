@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sconce::engine::Plan;
 use sconce::model::autograd::{Mode, Network};
 use sconce::model::graph::{Param, ParamKind};
+use sconce::model::rng::{Rng, Stream};
 use sconce::model::{Graph, Input, Version, Weights, arch};
 use serde::Deserialize;
 
@@ -257,6 +258,40 @@ fn networks_of_another_epsilon_compute_what_their_library_does() {
         let bytes = safetensors::serialize(file, None).unwrap();
         let weights = Weights::from_safetensors(&bytes, &graph).unwrap();
         check_near(&name, &served(&graph, &weights, &golden.images()), expected);
+    }
+}
+
+#[test]
+fn every_parameter_of_a_public_architecture_is_reached_by_the_gradient() {
+    let input = Input {
+        channels: 3,
+        height: 32,
+        width: 32,
+    };
+    let images = Tensor::from_vec(
+        [image(0, [3, 32, 32]), image(1, [3, 32, 32])].concat(),
+        (2, 3, 32, 32),
+        &Device::Cpu,
+    )
+    .unwrap();
+    // Without VGG, which takes no small images, and the larger ones of a family: their layers are among the others'.
+    let left_out = ["vgg11_bn", "resnet34", "resnet50", "mobilenet_v3_large"];
+    for name in arch::NAMES.iter().filter(|name| !left_out.contains(name)) {
+        let graph = arch::build(name, input, 3).unwrap();
+        let weights = Weights::initialise(&graph, 1).unwrap();
+        let network = Network::new(graph, &weights, &Device::Cpu).unwrap();
+        let mut mode = Mode::Train {
+            rng: &mut Rng::new(1, Stream::Dropout, 0),
+            dropout: None,
+        };
+        let logits = network.forward(&images, &mut mode).unwrap();
+        let gradients = logits.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        for (parameter, var) in network.trained() {
+            let gradient = gradients.get(var);
+            let gradient = gradient.unwrap_or_else(|| panic!("{name}: {parameter} has none"));
+            let sum = gradient.sqr().unwrap().sum_all().unwrap();
+            assert!(sum.to_scalar::<f32>().unwrap().is_finite(), "{name}: {parameter}");
+        }
     }
 }
 
