@@ -37,11 +37,18 @@ impl LayerCost {
 pub(super) struct Laps(Vec<Duration>);
 
 impl Laps {
-    /// Runs and times.
+    /// A new round.
+    pub(super) fn begin(&mut self) {
+        self.0.push(Duration::ZERO);
+    }
+
+    /// Runs and times; a round's times add up.
     pub(super) fn time(&mut self, work: impl FnOnce()) {
         let begun = Instant::now();
         work();
-        self.0.push(begun.elapsed());
+        if let Some(round) = self.0.last_mut() {
+            *round += begun.elapsed();
+        }
     }
 
     /// The median, in seconds; 0 without a round.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::layout::Layout;
-use super::memory::Memory;
+use super::memory::{Memory, Span};
 use crate::engine::explain::LayerCost;
 use crate::kernels::{
     self, Activation, Batch, Conv, First, Image, Isa, Job, Map, Output, Planes, Source, Target, Winograd,
@@ -79,21 +79,31 @@ pub(super) struct Run<'a> {
     pub(super) arena: &'a mut [f32],
     /// Of [`Layer::scratch`] numbers of the layer that needs most.
     pub(super) scratch: &'a mut [f32],
-    /// The batch's images, channels first.
+    /// The images of the whole batch, channels first.
     pub(super) images: &'a [f32],
-    pub(super) batch: Batch,
+    pub(super) span: Span,
 }
 
 impl Layer {
     pub(super) fn run(&self, run: &mut Run<'_>) {
-        let (isa, images, batch) = (run.isa, run.images, run.batch);
+        let (isa, span) = (run.isa, run.span);
+        let (images, batch) = (run.images, Batch::whole(span.count));
         let scratch = std::mem::take(&mut run.scratch);
         let (inputs, output) = self.views(run);
         let to = self.output.layout.map;
         match &self.kernel {
-            Kernel::Image => self.image(isa, images, output, batch),
+            Kernel::Image => {
+                let item = to.channels * to.pixels();
+                self.image(
+                    isa,
+                    &images[span.first * item..][..span.count * item],
+                    output,
+                    batch,
+                );
+            }
             Kernel::Pack(first, image) => {
                 let len = first.packed_len(batch.items, *image);
+                let images = &images[span.first * image.len()..][..span.count * image.len()];
                 first.pack_image(images, *image, &mut output[..len]);
             }
             Kernel::First(first, image, function) => {
@@ -129,6 +139,12 @@ impl Layer {
         }
     }
 
+    /// Numbers of an item that it reads and writes.
+    pub(super) fn traffic(&self) -> usize {
+        let places = self.inputs.iter().chain([&self.output]);
+        places.map(|place| place.layout.numbers()).sum()
+    }
+
     /// What it costs for one image, given the time.
     pub(super) fn cost(&self, seconds: f64) -> LayerCost {
         let Map {
@@ -137,8 +153,7 @@ impl Layer {
             channels,
             ..
         } = self.output.layout.map;
-        let places = self.inputs.iter().chain([&self.output]);
-        let numbers = self.weights + places.map(|place| place.layout.numbers()).sum::<usize>();
+        let numbers = self.weights + self.traffic();
         LayerCost {
             name: self.name.clone(),
             kernel: self.kernel_text(),
@@ -239,10 +254,10 @@ impl Layer {
 
     /// The numbers of the inputs and of the output, which lie apart.
     fn views<'a>(&self, run: &'a mut Run<'_>) -> ([&'a [f32]; 2], &'a mut [f32]) {
-        let items = run.batch.items;
+        let span = run.span;
         let range = |place: &Place| {
-            let range = run.memory.place(place.storage, items);
-            let reach = place.layout.map.item() * items;
+            let range = run.memory.place(place.storage, span);
+            let reach = place.layout.map.item() * span.count;
             range.start + place.offset..range.end.min(range.start + place.offset + reach)
         };
         let output = range(&self.output);

@@ -9,7 +9,7 @@ use super::explain::{Laps, LayerCost};
 use crate::kernels::{self, Aligned, Batch, Isa, Source};
 use crate::model::Input;
 use layer::{Layer, Place, Run};
-use memory::Memory;
+use memory::{Memory, Span};
 
 mod convolution;
 mod layer;
@@ -18,6 +18,9 @@ mod lower;
 mod memory;
 #[cfg(test)]
 mod tests;
+
+/// Numbers that the first layers may keep for the items they compute at a time: what the second cache of a core holds.
+const CACHED: usize = 128 * 1024;
 
 /// A program lowered to kernels, shared by the instances that run it.
 #[derive(Debug)]
@@ -44,8 +47,8 @@ impl Cpu {
         let lowered = lower::lower(program, input, isa)?;
         Ok(Self {
             isa,
+            memory: Memory::plan(&lowered.storages, cut(&lowered.layers)),
             layers: lowered.layers,
-            memory: Memory::plan(&lowered.storages),
             output: lowered.output,
             spare: Mutex::new(Vec::new()),
         })
@@ -58,12 +61,13 @@ impl Cpu {
 
     /// Answers `items` images laid end to end, channels first, with `logits`, items × classes.
     pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut [f32]) {
-        let mut arena = self.arena(items);
-        let mut run = self.start(&mut arena, images, items);
-        for layer in &self.layers {
-            layer.run(&mut run);
-        }
-        let values = &arena.values[self.memory.place(self.output.storage, items)][self.output.offset..];
+        let few = self.memory.few(items, CACHED);
+        let mut arena = self.arena(items, few);
+        self.each(items, few, |layer, span| {
+            self.layers[layer].run(&mut self.start(&mut arena, images, span));
+        });
+        let place = self.memory.place(self.output.storage, Span::whole(items, few));
+        let values = &arena.values[place][self.output.offset..];
         let map = self.output.layout.map;
         kernels::to_planes(
             self.isa,
@@ -77,12 +81,14 @@ impl Cpu {
     /// What each layer costs: the medians over `rounds` runs.
     pub(super) fn explain(&self, images: &[f32], items: usize, rounds: usize) -> Vec<LayerCost> {
         let mut laps = vec![Laps::default(); self.layers.len()];
-        let mut arena = self.arena(items);
+        let few = self.memory.few(items, CACHED);
+        let mut arena = self.arena(items, few);
         for _ in 0..rounds {
-            let mut run = self.start(&mut arena, images, items);
-            for (layer, laps) in self.layers.iter().zip(&mut laps) {
-                laps.time(|| layer.run(&mut run));
-            }
+            laps.iter_mut().for_each(Laps::begin);
+            self.each(items, few, |layer, span| {
+                let mut run = self.start(&mut arena, images, span);
+                laps[layer].time(|| self.layers[layer].run(&mut run));
+            });
         }
         self.spares().push(arena);
         let costs = self.layers.iter().zip(&laps);
@@ -91,20 +97,40 @@ impl Cpu {
             .collect()
     }
 
-    fn start<'a>(&'a self, arena: &'a mut Arena, images: &'a [f32], items: usize) -> Run<'a> {
+    /// Calls `run` for every layer in order: the first layers for few items, and again for the next few; then the others.
+    fn each(&self, items: usize, few: usize, mut run: impl FnMut(usize, Span)) {
+        let (cut, whole) = (self.memory.cut, Span::whole(items, few));
+        let starts = if cut > 0 { 0..items } else { 0..0 };
+        for first in starts.step_by(few) {
+            let count = few.min(items - first);
+            (0..cut).for_each(|layer| {
+                run(
+                    layer,
+                    Span {
+                        first,
+                        count,
+                        ..whole
+                    },
+                )
+            });
+        }
+        (cut..self.layers.len()).for_each(|layer| run(layer, whole));
+    }
+
+    fn start<'a>(&'a self, arena: &'a mut Arena, images: &'a [f32], span: Span) -> Run<'a> {
         Run {
             isa: self.isa,
             memory: &self.memory,
             arena: &mut arena.values,
             scratch: &mut arena.scratch,
             images,
-            batch: Batch::whole(items),
+            span,
         }
     }
 
     /// A spare arena that is large enough for `items`, or one made so.
-    fn arena(&self, items: usize) -> Arena {
-        let values = self.memory.len(items);
+    fn arena(&self, items: usize, few: usize) -> Arena {
+        let values = self.memory.len(items, few);
         let scratch = self
             .layers
             .iter()
@@ -124,4 +150,11 @@ impl Cpu {
         // A panic leaves the list whole.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many layers run for few items at a time: those up to the last that reads and writes more numbers for an item than
+/// it has weights.
+fn cut(layers: &[Layer]) -> usize {
+    let heavy = |layer: &Layer| layer.traffic() > layer.weights && layer.weights > 0;
+    layers.iter().rposition(heavy).map_or(0, |last| last + 1)
 }

@@ -40,7 +40,7 @@ fn every_layer_computes_what_candle_computes() {
         let Arena {
             values: mut arena,
             mut scratch,
-        } = cpu.arena(ITEMS);
+        } = cpu.arena(ITEMS, ITEMS);
         let mut compared = 0;
         for (index, layer) in cpu.layers.iter().enumerate() {
             layer.run(&mut Run {
@@ -49,7 +49,7 @@ fn every_layer_computes_what_candle_computes() {
                 arena: &mut arena,
                 scratch: &mut scratch,
                 images: &images,
-                batch: Batch::whole(ITEMS),
+                span: Span::whole(ITEMS, ITEMS),
             });
             // A join is whole after its last part.
             if cpu.layers[index + 1..]
@@ -66,7 +66,7 @@ fn every_layer_computes_what_candle_computes() {
             if found.len() != expected.len() {
                 continue;
             }
-            let values = &arena[cpu.memory.place(place.storage, ITEMS)][place.offset..];
+            let values = &arena[cpu.memory.place(place.storage, Span::whole(ITEMS, ITEMS))][place.offset..];
             kernels::to_planes(
                 isa,
                 Source {
