@@ -4,6 +4,10 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+mod preset;
+
+pub use preset::Preset;
+
 /// A classifier as its `model.toml` tells it. Made by [`Spec::parse`], which checks every value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +46,7 @@ pub struct Input {
 
 /// Image to tensor. Pixels are scaled to 0…1, then `(x - mean) / std` per channel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(try_from = "preset::Keys")]
 pub struct Preprocess {
     /// Mean per channel (one value stands for all), on the 0…1 scale.
     pub mean: Vec<f32>,
@@ -50,12 +54,20 @@ pub struct Preprocess {
     pub std: Vec<f32>,
     /// How an image of another size is brought to the input's.
     pub resize: Resize,
+    /// With `crop`: torchvision's `Resize` to this shorter side, then its `CenterCrop` to the input's size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resize_size: Option<usize>,
+    /// With `crop`: `resize_size` as timm says it, the share of the resized shorter side that the input's takes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crop_pct: Option<f64>,
     /// Interpolation of that resize, antialiased.
     pub filter: Filter,
     /// Whether light and dark are exchanged.
     pub invert: Invert,
     /// Whether the object is moved to the middle.
     pub center: Center,
+    /// What transparent pixels show.
+    pub alpha: Alpha,
     /// Colour behind transparent pixels and around a fitted image, 0…255 for every channel, before inversion.
     pub background: u8,
 }
@@ -70,6 +82,16 @@ pub enum Resize {
     Fit,
     /// The shorter side to the input's, the middle cut out.
     Crop,
+}
+
+/// What transparent pixels show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Alpha {
+    /// The background through them.
+    Blend,
+    /// The colour that is stored under them, as Pillow's `convert("RGB")` leaves it.
+    Ignore,
 }
 
 /// Interpolation.
@@ -153,9 +175,12 @@ impl Default for Preprocess {
             mean: vec![0.0],
             std: vec![1.0],
             resize: Resize::Stretch,
+            resize_size: None,
+            crop_pct: None,
             filter: Filter::Bilinear,
             invert: Invert::Never,
             center: Center::Never,
+            alpha: Alpha::Blend,
             background: 0,
         }
     }
@@ -221,7 +246,24 @@ impl Preprocess {
         }
         require(self.std.iter().all(|&s| s >= MIN_STD), "preprocess.std", || {
             format!("below {MIN_STD}")
+        })?;
+        let sizes = self.resize_size.is_none_or(|size| (1..=MAX_SIDE).contains(&size));
+        require(sizes, "preprocess.resize_size", || {
+            format!("{}; 1 to {MAX_SIDE}", self.resize_size.unwrap_or_default())
+        })?;
+        let shares = self
+            .crop_pct
+            .is_none_or(|share| (MIN_CROP_PCT..=1.0).contains(&share));
+        require(shares, "preprocess.crop_pct", || {
+            format!("{}; {MIN_CROP_PCT} to 1", self.crop_pct.unwrap_or_default())
         })
+    }
+
+    /// The shorter side, in pixels, that an image is resized to before the middle is cut out; `None` where `resize`
+    /// alone says the size.
+    pub fn shorter_side(&self, input: Input) -> Option<usize> {
+        let of_share = |share: f64| (input.height.min(input.width) as f64 / share).floor() as usize;
+        self.resize_size.or(self.crop_pct.map(of_share))
     }
 
     /// Mean and standard deviation of a channel.
@@ -249,6 +291,7 @@ impl Augment {
 const MAX_LABELS: usize = 100_000;
 const MAX_SIDE: usize = 4096;
 const MIN_STD: f32 = 1e-6;
+const MIN_CROP_PCT: f64 = 0.1;
 
 fn require(holds: bool, key: &'static str, problem: impl FnOnce() -> String) -> Result<(), SpecError> {
     if holds {
@@ -285,6 +328,8 @@ mod tests {
         let mut spec = Spec::parse(GOOD).unwrap();
         spec.preprocess.invert = Invert::Auto;
         spec.preprocess.center = Center::Mass;
+        spec.preprocess.crop_pct = Some(0.9);
+        spec.preprocess.resize = Resize::Crop;
         spec.augment.rotate = 10.0;
         let text = toml::to_string(&spec).unwrap();
         assert_eq!(Spec::parse(&text).unwrap(), spec, "{text}");
@@ -321,6 +366,17 @@ mod tests {
             ("labels =", "preprocess = { resize = \"squash\" }\nlabels ="),
             "squash",
         );
+        for (keys, expected) in [
+            ("resize_size = 0", "preprocess.resize_size: 0; 1 to 4096"),
+            ("crop_pct = 1.5", "preprocess.crop_pct: 1.5; 0.1 to 1"),
+            ("crop_pct = nan", "preprocess.crop_pct"),
+            ("preset = 'imagenet'", "preprocess.mean: 3 values"),
+        ] {
+            check(
+                ("labels =", &format!("preprocess = {{ {keys} }}\nlabels =")),
+                expected,
+            );
+        }
         check(
             ("labels =", "augment = { shift = 28 }\nlabels ="),
             "augment.shift",

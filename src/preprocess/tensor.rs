@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::Spec;
-use crate::model::spec::{Center, Invert};
+use crate::model::spec::{Alpha, Center, Invert};
 
 use super::center;
 use super::resize::{Opaque, Target};
@@ -56,11 +56,8 @@ impl Preprocessor {
         if expected == 0 || pixels.bytes.len() != expected {
             return Err(ImageError::Broken("its pixels do not fill its size"));
         }
-        Ok(self.numbers(
-            &self
-                .shaped(opaque(pixels, channels, self.spec.preprocess.background))
-                .bytes,
-        ))
+        let image = opaque(pixels, channels, self.behind_alpha());
+        Ok(self.numbers(&self.shaped(image).bytes))
     }
 
     /// What a `background` pixel becomes, per channel, after inversion where that is certain: what augmentation fills with.
@@ -72,6 +69,12 @@ impl Preprocessor {
             .collect()
     }
 
+    /// The colour seen through transparent pixels; `None` where transparency is ignored.
+    fn behind_alpha(&self) -> Option<u8> {
+        let preprocess = &self.spec.preprocess;
+        (preprocess.alpha == Alpha::Blend).then_some(preprocess.background)
+    }
+
     fn ground(&self) -> u8 {
         let background = self.spec.preprocess.background;
         match self.spec.preprocess.invert {
@@ -81,12 +84,13 @@ impl Preprocessor {
         }
     }
 
-    /// The hot path: a grey image of the input's size that needs no inversion.
+    /// The hot path: a grey image of the input's size that needs neither inversion nor a larger size to be cut from.
     fn takes_as_it_is(&self, pixels: &Pixels) -> bool {
-        let input = self.spec.input;
-        (pixels.width as usize, pixels.height as usize) == (input.width, input.height)
+        let (input, preprocess) = (self.spec.input, &self.spec.preprocess);
+        preprocess.shorter_side(input).is_none()
+            && (pixels.width as usize, pixels.height as usize) == (input.width, input.height)
             && pixels.bytes.len() == input.len()
-            && self.spec.preprocess.invert == Invert::Never
+            && preprocess.invert == Invert::Never
     }
 
     fn shaped(&self, mut image: Opaque) -> Opaque {
@@ -116,6 +120,7 @@ impl Preprocessor {
             width,
             height,
             resize: preprocess.resize,
+            shorter_side: preprocess.shorter_side(input),
             filter: preprocess.filter,
             background,
         })
@@ -138,9 +143,12 @@ impl Preprocessor {
     }
 }
 
-/// The image in the model's channels, over `background` where it is transparent.
-fn opaque(pixels: &Pixels, channels: usize, background: u8) -> Opaque {
+/// The image in the model's channels, over `background` where it is transparent; without one alpha is left out.
+fn opaque(pixels: &Pixels, channels: usize, background: Option<u8>) -> Opaque {
     let over = |value: u8, alpha: u8| {
+        let Some(background) = background else {
+            return value;
+        };
         let (value, alpha, ground) = (u32::from(value), u32::from(alpha), u32::from(background));
         ((value * alpha + ground * (255 - alpha) + 127) / 255) as u8
     };
@@ -232,6 +240,10 @@ mod tests {
             .tensor(&pixels(2, &bytes))
             .unwrap();
         assert_eq!(levels(&white), [255, 200, 177, 255]);
+        let ignored = preprocessor(1, "background = 255, alpha = 'ignore'")
+            .tensor(&pixels(2, &bytes))
+            .unwrap();
+        assert_eq!(levels(&ignored), [200, 200, 100, 0]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod contract;
 mod http;
 mod openapi;
 mod public_architectures;
+mod preprocess;
 mod serve;
 mod server;
 mod shipped;

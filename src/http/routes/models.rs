@@ -198,7 +198,7 @@ mod tests {
             "input": {"channels": 3, "height": 32, "width": 48},
             "preprocess": {
                 "mean": [0.5], "std": [0.25], "resize": "crop", "filter": "bilinear",
-                "invert": "never", "center": "never", "background": 0,
+                "invert": "never", "center": "never", "alpha": "blend", "background": 0,
             },
         });
         assert_eq!(
