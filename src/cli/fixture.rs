@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::config::Config;
 use crate::engine::DeviceChoice;
-use crate::model::{ModelName, Spec, Version, Weights, arch};
+use crate::model::{ModelName, Version, Weights};
 use crate::registry::{Manifest, Registry, WeightsFile, atomic};
 
 /// Models of three classes of 8×8 grey images; removed when dropped.
@@ -47,14 +47,12 @@ impl Models {
     pub(crate) fn publish(&self, name: &str, seed: u64) -> Version {
         let registry = Registry::open(self.path()).unwrap();
         let name: ModelName = name.parse().unwrap();
-        let Spec {
-            input, architecture, ..
-        } = registry.entry(&name).unwrap().spec;
-        let graph = arch::build(&architecture, input, 3).unwrap();
+        let spec = registry.entry(&name).unwrap().spec;
+        let graph = spec.graph().unwrap();
         let manifest = Manifest {
             format: Manifest::FORMAT,
             weights: WeightsFile::default(),
-            architecture,
+            architecture: spec.architecture,
             parameters: graph.parameters(),
             parent: None,
             sconce: "0.1.0".to_owned(),

@@ -5,6 +5,7 @@ pub mod autograd;
 pub mod builder;
 pub mod dialect;
 pub mod graph;
+pub mod layers;
 pub mod name;
 pub mod ops;
 pub mod rng;

@@ -4,6 +4,10 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::Graph;
+use super::arch::{self, ArchError};
+use super::layers::{self, Layer};
+
 mod preset;
 
 pub use preset::Preset;
@@ -18,7 +22,8 @@ pub struct Spec {
     /// Whether this model answers requests that name none; at most one model of a folder says so.
     #[serde(default)]
     pub default: bool,
-    /// A name that [`super::arch::build`] knows.
+    /// A name that [`arch::build`] knows, or [`OWN_LAYERS`].
+    #[serde(default)]
     pub architecture: String,
     /// Class names in the order of the network's outputs: 2 to 100,000, each unique and not empty.
     pub labels: Vec<String>,
@@ -30,7 +35,13 @@ pub struct Spec {
     /// Changes of an image that keep its label, for training.
     #[serde(default)]
     pub augment: Augment,
+    /// The network itself, where it is none of the named ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
 }
+
+/// The architecture of a model whose network stands in `[[layers]]`.
+pub const OWN_LAYERS: &str = "layers";
 
 /// Shape of one input, C×H×W.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,7 +200,8 @@ impl Default for Preprocess {
 impl Spec {
     /// Reads and checks a `model.toml`.
     pub fn parse(text: &str) -> Result<Self, SpecError> {
-        let spec: Self = toml::from_str(text).map_err(|e| SpecError::Syntax(e.to_string()))?;
+        let mut spec: Self = toml::from_str(text).map_err(|e| SpecError::Syntax(e.to_string()))?;
+        spec.check_architecture()?;
         spec.check_labels()?;
         spec.check_input()?;
         spec.preprocess.check(spec.input.channels)?;
@@ -199,6 +211,34 @@ impl Spec {
         })?;
         spec.augment.check(spec.input)?;
         Ok(spec)
+    }
+
+    /// The network: the named architecture, or the layers that are spelled out.
+    pub fn graph(&self) -> Result<Graph, ArchError> {
+        let classes = self.labels.len();
+        if self.layers.is_empty() {
+            arch::build(&self.architecture, self.input, classes)
+        } else {
+            Ok(layers::build(&self.layers, self.input, classes)?)
+        }
+    }
+
+    fn check_architecture(&mut self) -> Result<(), SpecError> {
+        let given = !self.layers.is_empty();
+        if given && self.architecture.is_empty() {
+            OWN_LAYERS.clone_into(&mut self.architecture);
+        }
+        let name = &*self.architecture;
+        require(!name.is_empty(), "architecture", || {
+            format!("missing; {}, or a list of [[layers]]", arch::NAMES.join(", "))
+        })?;
+        require(given == (name == OWN_LAYERS), "architecture", || {
+            if given {
+                format!("'{name}', but there are [[layers]] as well; leave one of them out")
+            } else {
+                format!("'{OWN_LAYERS}' needs a list of [[layers]]")
+            }
+        })
     }
 
     fn check_labels(&self) -> Result<(), SpecError> {
@@ -350,6 +390,15 @@ mod tests {
         check(("height = 28", "height = 0"), "input.height");
         check(("width = 28", "width = 4097"), "input.width");
         check(("architecture", "arhitecture"), "arhitecture");
+        check(
+            ("architecture = \"seed-cnn\"", ""),
+            "architecture: missing; seed-cnn",
+        );
+        check(("seed-cnn", "layers"), "needs a list of [[layers]]");
+        check(
+            ("labels =", "layers = [{ type = \"flatten\" }]\nlabels ="),
+            "'seed-cnn', but there are [[layers]]",
+        );
         check(
             ("labels =", "preprocess = { std = [0.0] }\nlabels ="),
             "preprocess.std",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::weights::MAX_FILE_BYTES;
-use crate::model::{Graph, ModelName, Spec, Version, Weights, arch};
+use crate::model::{Graph, ModelName, Spec, Version, Weights};
 
 pub mod atomic;
 pub mod manifest;
@@ -178,8 +178,9 @@ impl Registry {
             );
             return Err(invalid(&path, problem));
         }
-        let graph = arch::build(&spec.architecture, spec.input, spec.labels.len());
-        let graph = graph.map_err(|e| invalid(&folder.join("..").join(SPEC), e))?;
+        let graph = spec
+            .graph()
+            .map_err(|e| invalid(&folder.join("..").join(SPEC), e))?;
         let weights = Weights::from_safetensors(&bytes, &graph).map_err(|e| invalid(&path, e))?;
         Ok(Loaded {
             name: name.clone(),

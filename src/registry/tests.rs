@@ -20,7 +20,7 @@ fn registry() -> (TempDir, Registry, ModelName) {
 
 fn weights(seed: u64) -> Weights {
     let spec = Spec::parse(SPEC_TEXT).unwrap();
-    Weights::initialise(&arch::build(&spec.architecture, spec.input, 2).unwrap(), seed).unwrap()
+    Weights::initialise(&spec.graph().unwrap(), seed).unwrap()
 }
 
 fn manifest() -> Manifest {

@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use sconce::model::{Spec, Weights, arch};
+use sconce::model::{Spec, Weights};
 use sconce::registry::{Manifest, Registry, WeightsFile};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -31,7 +31,7 @@ fn models() -> TempDir {
 /// Adds a version with weights as they are before training.
 fn publish(folder: &Path) {
     let spec = Spec::parse(SPEC).unwrap();
-    let graph = arch::build(&spec.architecture, spec.input, spec.labels.len()).unwrap();
+    let graph = spec.graph().unwrap();
     let manifest = Manifest {
         format: Manifest::FORMAT,
         weights: WeightsFile::default(),

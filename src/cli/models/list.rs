@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::model::{ModelName, Version, arch};
+use crate::model::{ModelName, Version};
 use crate::registry::{Entry, Registry};
 
 use super::super::table::{Align, json, table};
@@ -47,7 +47,8 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 fn listed(registry: &Registry, default: Option<&ModelName>) -> Result<Vec<Listed>, CliError> {
     let one = |entry: Entry| -> Result<Listed, CliError> {
         let (spec, champion) = (entry.spec, entry.aliases.champion);
-        let graph = arch::build(&spec.architecture, spec.input, spec.labels.len())
+        let graph = spec
+            .graph()
             .map_err(|e| CliError::Data(format!("{}: {e}", entry.name)))?;
         let manifest = champion.map(|version| registry.manifest(&entry.name, version));
         let accuracy = manifest

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::config::Config;
 use crate::model::graph::{Graph, Node, Op, ParamId, Pool};
-use crate::model::{ModelName, Spec, Version, arch};
+use crate::model::{ModelName, Spec, Version};
 use crate::registry::{Entry, Manifest, Registry};
 
 use super::super::table::{Align, json, table};
@@ -64,7 +64,7 @@ fn shown(registry: &Registry, name: &ModelName, version: Option<Version>) -> Res
     } = registry.entry(name).map_err(data)?;
     let version = version.or(aliases.champion);
     let manifest = version.map(|version| registry.manifest(&name, version));
-    let graph = arch::build(&spec.architecture, spec.input, spec.labels.len()).map_err(data)?;
+    let graph = spec.graph().map_err(data)?;
     Ok(Shown {
         name,
         version,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::config::Config as ServerConfig;
 use crate::dataset::{Dataset, DatasetError, Part, Source, Split};
 use crate::engine::device::Device;
-use crate::model::{Graph, ModelName, Version, Weights, arch};
+use crate::model::{Graph, ModelName, Version, Weights};
 use crate::preprocess::{Limits, Preprocessor};
 use crate::registry::{Entry, Registry};
 use crate::train::{Config, Recipe, Task};
@@ -41,7 +41,7 @@ impl Subject {
         let entry = registry.entry(&args.model).map_err(wrong)?;
         let hyper = args.hyper.config(entry.spec.augment)?;
         let spec = &entry.spec;
-        let graph = arch::build(&spec.architecture, spec.input, spec.labels.len()).map_err(wrong)?;
+        let graph = spec.graph().map_err(wrong)?;
         let initial = match args.from {
             Some(version) => registry.load(&args.model, version).map_err(wrong)?.weights,
             None => Weights::initialise(&graph, hyper.seed).map_err(|e| failed(e.into()))?,

@@ -145,6 +145,27 @@ fn a_second_version_leaves_the_champion() {
 }
 
 #[test]
+fn layers_of_ones_own_are_trained_and_load() {
+    let root = bench();
+    let spec = format!(
+        "labels = ['0', '1']\ninput = {{ channels = 1, height = {SIDE}, width = {SIDE} }}\nlayers = [\n\
+         {{ type = 'conv2d', name = 'a', out = 4, kernel = 3, padding = 1 }}, {{ type = 'batch_norm', name = 'b' }},\n\
+         {{ type = 'gelu', name = 'act' }}, {{ type = 'conv2d', name = 'c', out = 4, kernel = 3, padding = 1 }},\n\
+         {{ type = 'add', inputs = ['act', 'c'] }}, {{ type = 'flatten' }},\n\
+         {{ type = 'linear', name = 'fc', out = 'classes' }}]\n"
+    );
+    atomic::write(&root.path().join("models/halves/model.toml"), spec.as_bytes()).unwrap();
+    train(root.path(), "--run-dir ROOT/run").unwrap();
+    let manifest = manifest(root.path(), 1);
+    assert_eq!(manifest["architecture"], "layers");
+    assert!(manifest["evaluation"]["test"]["accuracy"].as_f64() > Some(0.9));
+    let registry = Registry::open(root.path().join("models")).unwrap();
+    let loaded = registry.load(&"halves".parse().unwrap(), Version::FIRST).unwrap();
+    let names: Vec<&str> = loaded.weights.iter().map(|(name, _)| name).collect();
+    assert_eq!(names[..3], ["a.bias", "a.weight", "b.bias"]);
+}
+
+#[test]
 fn rehearsals_publish_nothing() {
     let root = bench();
     train(root.path(), "--dry-run --run-dir ROOT/run").unwrap();

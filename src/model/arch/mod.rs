@@ -2,6 +2,7 @@
 
 use super::Input;
 use super::graph::{Graph, GraphError};
+use super::layers::LayersError;
 
 mod convnext;
 mod densenet;
@@ -46,6 +47,9 @@ pub enum ArchError {
     /// The input is too small, or the like.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// The layers of `model.toml` are no network.
+    #[error(transparent)]
+    Layers(#[from] LayersError),
 }
 
 /// The network `name` for this input and number of classes.
