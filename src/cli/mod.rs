@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Resolved};
 
+mod command_line;
 mod config;
 mod data;
 mod evaluate;

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use super::{CliError, Common};
 
 mod explain_plan;
+mod import;
 mod list;
 mod show;
 mod verify;
@@ -24,6 +25,8 @@ enum Command {
     Show(show::Args),
     /// The serving plan of a model: layers, operations, bytes, and where the time goes
     ExplainPlan(explain_plan::Args),
+    /// Make a version of weights that were trained elsewhere
+    Import(Box<import::Args>),
     /// Load and check every version: hash, names, shapes, values, one forward pass
     Verify(verify::Args),
 }
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
         Command::List(args) => list::run(args, &config),
         Command::Show(args) => show::run(args, &config),
         Command::ExplainPlan(args) => explain_plan::run(args, &config),
+        Command::Import(args) => import::run(args, &config),
         Command::Verify(args) => verify::run(args, &config),
     }
 }

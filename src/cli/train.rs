@@ -7,9 +7,8 @@ use crate::engine::{DeviceChoice, prepare_thread};
 use crate::model::{ModelName, Version};
 use crate::train::{self, Event, Fitted, TrainError, cross_validation};
 
-use super::{CliError, Common, config, print};
+use super::{CliError, Common, command_line, config, print};
 
-mod command_line;
 mod hyper;
 mod progress;
 mod publication;

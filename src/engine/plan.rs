@@ -26,7 +26,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub(super) enum Backend {
     /// Our kernels.
-    Cpu(Cpu),
+    Cpu(Box<Cpu>),
     /// candle's operators, step by step.
     Candle { program: Program, device: Device },
 }
@@ -41,7 +41,7 @@ impl Plan {
     ) -> Result<Arc<Self>, EngineError> {
         let program = compile(graph, weights, device)?;
         let backend = if device.is_cpu() {
-            Backend::Cpu(Cpu::lower(&program, graph.input, Isa::detect())?)
+            Backend::Cpu(Box::new(Cpu::lower(&program, graph.input, Isa::detect())?))
         } else {
             Backend::Candle {
                 program,

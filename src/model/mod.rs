@@ -3,6 +3,7 @@
 pub mod arch;
 pub mod autograd;
 pub mod builder;
+pub mod classes;
 pub mod dialect;
 pub mod graph;
 pub mod layers;

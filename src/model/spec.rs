@@ -215,7 +215,11 @@ impl Spec {
 
     /// The network: the named architecture, or the layers that are spelled out.
     pub fn graph(&self) -> Result<Graph, ArchError> {
-        let classes = self.labels.len();
+        self.graph_of(self.labels.len())
+    }
+
+    /// As [`Spec::graph`], for another number of classes than there are labels.
+    pub(super) fn graph_of(&self, classes: usize) -> Result<Graph, ArchError> {
         if self.layers.is_empty() {
             arch::build(&self.architecture, self.input, classes)
         } else {

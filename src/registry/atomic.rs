@@ -1,5 +1,6 @@
 //! Files and folders that appear whole or not at all.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -19,14 +20,22 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.and_then(|()| sync_folder(folder))
 }
 
-/// Makes the folder `path` with these files, all or nothing; an error of kind `AlreadyExists` where it exists.
+/// Makes the folder `path` with these files, all or nothing; an error of kind `AlreadyExists` where it exists. A file's
+/// name may begin with one folder inside: `1/manifest.json`.
 pub fn create_folder(path: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     let folder = parent(path)?;
     let beside = folder.join(temporary_name());
     let made = fs::create_dir(&beside).and_then(|()| {
+        let inside: BTreeSet<&Path> = files
+            .iter()
+            .filter_map(|(name, _)| Path::new(name).parent())
+            .collect();
+        let inside: Vec<PathBuf> = inside.into_iter().map(|folder| beside.join(folder)).collect();
+        inside.iter().try_for_each(fs::create_dir_all)?;
         files
             .iter()
             .try_for_each(|(name, bytes)| write_new(&beside.join(name), bytes))?;
+        inside.iter().try_for_each(|folder| sync_folder(folder))?;
         sync_folder(&beside)?;
         rename_folder(&beside, path)
     });
@@ -112,6 +121,21 @@ mod tests {
         let made = create_folder(&folder.path().join("new"), &[("f", b"1"), ("f", b"2")]);
         assert!(made.is_err());
         assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_folder_may_hold_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new");
+        create_folder(&path, &[("a", b"1"), ("1/b", b"2"), ("1/c", b"3")]).unwrap();
+        assert_eq!(
+            (names(&path), names(&path.join("1"))),
+            (vec!["1".into(), "a".into()], vec!["b".into(), "c".into()])
+        );
+        assert_eq!(fs::read(path.join("1/c")).unwrap(), b"3");
+        let made = create_folder(&folder.path().join("other"), &[("1/b", b"2"), ("1/b", b"3")]);
+        assert!(made.is_err());
+        assert_eq!(names(folder.path()), ["new"]);
     }
 
     #[test]

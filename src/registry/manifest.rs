@@ -27,7 +27,8 @@ pub struct Manifest {
     pub seed: u64,
     /// Training data: name, sha256, images, hold-out.
     pub data: Value,
-    /// The resolved training configuration.
+    /// The resolved training configuration; of weights that were trained elsewhere `{"imported": {file, sha256, bytes}}`,
+    /// the file as it came.
     pub training: Value,
     /// Evaluation on data never trained on.
     pub evaluation: Value,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::model::weights::MAX_FILE_BYTES;
-use crate::model::{Graph, ModelName, Spec, Version, Weights};
+use crate::model::{Graph, ModelName, Spec, Version, Weights, WeightsError};
 
 pub mod atomic;
 pub mod manifest;
@@ -63,6 +63,9 @@ pub enum RegistryError {
     /// No such model.
     #[error("no model '{0}'")]
     NoModel(ModelName),
+    /// A model of this name is there already.
+    #[error("there is a model '{0}' already")]
+    Exists(ModelName),
     /// No such version.
     #[error("model '{0}' has no version {1}")]
     NoVersion(ModelName, Version),
@@ -203,24 +206,10 @@ impl Registry {
         &self,
         name: &ModelName,
         weights: &Weights,
-        mut manifest: Manifest,
+        manifest: Manifest,
     ) -> Result<Version, RegistryError> {
         let folder = self.folder(name)?;
-        let metadata = [
-            ("model", name.to_string()),
-            ("architecture", manifest.architecture.clone()),
-        ];
-        let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
-        let bytes = weights
-            .to_safetensors(&metadata)
-            .map_err(|e| invalid(&folder, e))?;
-        let (file, sha256, length) = (WEIGHTS.to_owned(), sha256(&bytes), bytes.len() as u64);
-        manifest.weights = WeightsFile {
-            file,
-            sha256,
-            bytes: length,
-        };
-        let text = json(&manifest);
+        let [bytes, text] = packed(name, weights, manifest).map_err(|e| invalid(&folder, e))?;
         let mut version = self
             .entry(name)?
             .versions
@@ -236,6 +225,40 @@ impl Registry {
             }
         }
         Err(invalid(&folder, "has no version number left"))
+    }
+
+    /// Makes a new model of one version: `model.toml` with this text, weights and manifest, all or nothing.
+    pub fn create(
+        &self,
+        name: &ModelName,
+        spec: &str,
+        weights: &Weights,
+        manifest: Manifest,
+    ) -> Result<Version, RegistryError> {
+        // A checked name is one plain component: it cannot lead out of the folder.
+        let target = self.root.join(name.as_str());
+        Spec::parse(spec).map_err(|e| invalid(&target.join(SPEC), e))?;
+        let [bytes, text] = packed(name, weights, manifest).map_err(|e| invalid(&target, e))?;
+        let version = Version::FIRST;
+        let (weights, manifest) = (format!("{version}/{WEIGHTS}"), format!("{version}/{MANIFEST}"));
+        let files: [(&str, &[u8]); 3] = [(SPEC, spec.as_bytes()), (&weights, &bytes), (&manifest, &text)];
+        match atomic::create_folder(&target, &files) {
+            Ok(()) => Ok(version),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(RegistryError::Exists(name.clone()))
+            }
+            Err(error) => Err(io(&target, error)),
+        }
+    }
+
+    /// Writes down that a model's only version is its champion, which it is without being named: a second version must
+    /// not take that from it.
+    pub fn keep_champion(&self, name: &ModelName) -> Result<(), RegistryError> {
+        let entry = self.entry(name)?;
+        if entry.versions.len() == 1 && entry.aliases.champion.is_some() {
+            self.set_aliases(name, entry.aliases)?;
+        }
+        Ok(())
     }
 
     /// Replaces `aliases.json` atomically; every named version must exist.
@@ -369,7 +392,25 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, RegistryError> {
     Ok(bytes)
 }
 
-fn sha256(bytes: &[u8]) -> String {
+/// The two files of a version; fills in the manifest's `weights`.
+fn packed(name: &ModelName, weights: &Weights, mut manifest: Manifest) -> Result<[Vec<u8>; 2], WeightsError> {
+    let metadata = [
+        ("model", name.to_string()),
+        ("architecture", manifest.architecture.clone()),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value)).into();
+    let bytes = weights.to_safetensors(&metadata)?;
+    manifest.weights = WeightsFile {
+        file: WEIGHTS.to_owned(),
+        sha256: sha256(&bytes),
+        bytes: bytes.len() as u64,
+    };
+    let text = json(&manifest);
+    Ok([bytes, text])
+}
+
+/// Lower-case hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()
         .map(|byte| format!("{byte:02x}"))

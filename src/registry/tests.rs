@@ -74,6 +74,29 @@ fn versions_are_published_listed_and_loaded() {
 }
 
 #[test]
+fn a_new_model_is_made_whole_or_not_at_all() {
+    let (folder, registry, tiny) = registry();
+    let new: ModelName = "new".parse().unwrap();
+    assert_eq!(
+        registry.create(&new, SPEC_TEXT, &weights(1), manifest()).unwrap(),
+        Version::FIRST
+    );
+    let loaded = registry.load(&new, Version::FIRST).unwrap();
+    assert_eq!(loaded.spec, Spec::parse(SPEC_TEXT).unwrap());
+    let again = |name| registry.create(name, SPEC_TEXT, &weights(2), manifest());
+    assert!(matches!(again(&new), Err(RegistryError::Exists(_))));
+    assert!(matches!(again(&tiny), Err(RegistryError::Exists(_))));
+    let bad = registry.create(&"bad".parse().unwrap(), "labels = []", &weights(1), manifest());
+    assert!(bad.unwrap_err().to_string().contains("model.toml"));
+    let mut names: Vec<_> = fs::read_dir(folder.path())
+        .unwrap()
+        .map(|child| child.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["new", "tiny"]);
+}
+
+#[test]
 fn what_is_not_there_is_told() {
     let (_folder, registry, name) = registry();
     let unknown: ModelName = "other".parse().unwrap();

@@ -7,6 +7,7 @@
 mod architecture;
 mod contract;
 mod http;
+mod import;
 mod openapi;
 mod public_architectures;
 mod preprocess;

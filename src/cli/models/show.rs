@@ -173,13 +173,17 @@ fn text(shown: &Shown) -> Result<String, CliError> {
 
 fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let weights = &manifest.weights;
-    let mut lines = vec![
-        ("weights", format!("{}, {} bytes", weights.file, weights.bytes)),
-        ("sha256", weights.sha256.clone()),
-        (
+    let origin = match manifest.training.get("imported") {
+        Some(source) => ("imported", imported(source)),
+        None => (
             "trained by",
             format!("sconce {}, seed {}", manifest.sconce, manifest.seed),
         ),
+    };
+    let mut lines = vec![
+        ("weights", format!("{}, {} bytes", weights.file, weights.bytes)),
+        ("sha256", weights.sha256.clone()),
+        origin,
         ("parent", or_dash(manifest.parent)),
         ("command", manifest.command.clone()),
         ("data", scalars(&manifest.data)),
@@ -190,6 +194,12 @@ fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
         lines.extend(parts.iter().map(figures));
     }
     lines
+}
+
+/// The file as it came.
+fn imported(source: &Value) -> String {
+    let text = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or("–");
+    format!("{}, sha256 {}", text("file"), text("sha256"))
 }
 
 /// The numbers and texts of an object; what is nested is for `--json`.

@@ -21,8 +21,8 @@ const WARM_UP_BATCH: usize = 64;
 pub(super) fn publish(subject: &Subject, fitted: &Fitted, command: &str) -> Result<String, CliError> {
     let reports = evaluate(subject, &fitted.weights)?;
     let manifest = manifest(subject, fitted, command, &reports)?;
-    keep_champion(subject)?;
     let (registry, name) = (&subject.registry, subject.name());
+    registry.keep_champion(name).map_err(failed)?;
     let version = registry
         .publish(name, &fitted.weights, manifest)
         .map_err(failed)?;
@@ -92,18 +92,6 @@ fn data(subject: &Subject) -> Value {
         "hold_out": subject.split.hold_out.len(),
         "test": subject.test.as_ref().map(test),
     })
-}
-
-/// A model's only version serves without being named; a second version must not take that from it.
-fn keep_champion(subject: &Subject) -> Result<(), CliError> {
-    let entry = subject.registry.entry(subject.name()).map_err(failed)?;
-    if entry.versions.len() == 1 && entry.aliases.champion.is_some() {
-        subject
-            .registry
-            .set_aliases(subject.name(), entry.aliases)
-            .map_err(failed)?;
-    }
-    Ok(())
 }
 
 fn text(subject: &Subject, fitted: &Fitted, version: Version, reports: &[(&'static str, Report)]) -> String {

@@ -103,16 +103,12 @@ impl Cpu {
         let starts = if cut > 0 { 0..items } else { 0..0 };
         for first in starts.step_by(few) {
             let count = few.min(items - first);
-            (0..cut).for_each(|layer| {
-                run(
-                    layer,
-                    Span {
-                        first,
-                        count,
-                        ..whole
-                    },
-                )
-            });
+            let span = Span {
+                first,
+                count,
+                ..whole
+            };
+            (0..cut).for_each(|layer| run(layer, span));
         }
         (cut..self.layers.len()).for_each(|layer| run(layer, whole));
     }

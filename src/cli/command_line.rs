@@ -2,7 +2,7 @@
 
 /// The command that gives the same weights again: the program by its name, each argument as it was typed, quoted for a
 /// shell where it must be. `--resume` is left out: a run that was interrupted ends in the same bits as one that was not.
-pub(super) fn text(arguments: impl Iterator<Item = String>) -> String {
+pub(crate) fn text(arguments: impl Iterator<Item = String>) -> String {
     let typed = arguments.skip(1).filter(|argument| argument != "--resume");
     let words = std::iter::once("sconce".to_owned()).chain(typed.map(quoted));
     words.collect::<Vec<_>>().join(" ")
