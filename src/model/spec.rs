@@ -396,7 +396,7 @@ mod tests {
         check(("architecture", "arhitecture"), "arhitecture");
         check(
             ("architecture = \"seed-cnn\"", ""),
-            "architecture: missing; seed-cnn",
+            "architecture: missing; convnext_tiny, densenet121",
         );
         check(("seed-cnn", "layers"), "needs a list of [[layers]]");
         check(

@@ -172,7 +172,7 @@ mod tests {
             "digits version 1: 2 layers in portable, for one image of a batch of 1"
         );
         let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(cells(lines[3])[5..], ["3.00", "2", "30.0", "75.0", "%", "100.0"]);
+        assert_eq!(cells(lines[3])[6..], ["3.00", "2", "30.0", "75.0", "%", "100.0"]);
         assert_eq!(
             cells(lines[5]),
             ["total", "4.00", "4", "40.0", "100.0", "%", "100.0"]
