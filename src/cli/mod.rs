@@ -24,6 +24,7 @@ mod restart;
 mod serve;
 mod table;
 mod train;
+mod url;
 mod version;
 
 /// Serves, trains and evaluates image classifiers.
