@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Resolved};
 
+mod bench;
 mod command_line;
 mod config;
 mod data;
@@ -68,6 +69,8 @@ enum Command {
     Models(models::Args),
     /// Check labelled images
     Data(data::Args),
+    /// Measure a running server
+    Bench(bench::Args),
     /// Print the resolved configuration
     Config(config::Args),
     /// Ask a running server whether it is ready (for container health checks)
@@ -139,6 +142,7 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
         Command::Predict(args) => predict::run(&args, common),
         Command::Models(args) => models::run(&args, common),
         Command::Data(args) => data::run(&args, common),
+        Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args, common),
         Command::Health(args) => health::run(&args, common),
         Command::Openapi(args) => openapi::run(&args, common),
@@ -150,6 +154,7 @@ impl Command {
     fn computes(&self) -> bool {
         match self {
             Self::Serve(_) | Self::Train(_) | Self::Evaluate(_) | Self::Predict(_) | Self::Models(_) => true,
+            Self::Bench(args) => args.computes(),
             Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
         }
     }

@@ -5,6 +5,7 @@
 )]
 
 mod architecture;
+mod bench_load;
 mod contract;
 mod http;
 mod import;
