@@ -10,6 +10,7 @@ mod explain;
 mod flush;
 mod fold;
 mod plan;
+mod reference;
 pub mod slot;
 mod step;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 pub use device::DeviceChoice;
 pub use explain::LayerCost;
 pub use plan::Plan;
+pub use reference::Reference;
 pub use slot::Slot;
 
 /// The engine.

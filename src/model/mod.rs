@@ -4,6 +4,7 @@ pub mod arch;
 pub mod autograd;
 pub mod builder;
 pub mod classes;
+mod cost;
 pub mod dialect;
 pub mod graph;
 pub mod layers;
