@@ -2,9 +2,14 @@
 
 use clap::Subcommand;
 
-use super::CliError;
+use super::{CliError, Common};
 
+mod chart;
+mod compare;
+mod engine;
 mod load;
+mod measure;
+mod report;
 
 /// Flags of `sconce bench`.
 #[derive(Debug, clap::Args)]
@@ -17,20 +22,25 @@ pub(crate) struct Args {
 enum Command {
     /// Send requests to a running server; count its answers and time them
     Load(load::Args),
+    /// Time inference alone, by batch and parallel instances, beside what this processor can do
+    ///
+    /// Each point is timed once in every round, so that all points see the same machine; a point's figure is the median
+    /// over rounds of the round's median call. FLOPs are counted as a direct convolution has them, so a fast algorithm
+    /// (Winograd) may pass the peak.
+    Engine(engine::Args),
 }
 
 /// Runs it.
-pub(crate) fn run(args: &Args) -> Result<(), CliError> {
+pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     match &args.command {
         Command::Load(args) => load::run(args),
+        Command::Engine(args) => engine::run(args, &super::config(common)?),
     }
 }
 
 impl Args {
     /// Whether it runs networks in this process.
     pub(crate) fn computes(&self) -> bool {
-        match self.command {
-            Command::Load(_) => false,
-        }
+        matches!(self.command, Command::Engine(_))
     }
 }

@@ -65,12 +65,12 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Classify image files without a server
     Predict(predict::Args),
+    /// Measure: inference alone, or a running server
+    Bench(bench::Args),
     /// List, show and verify models
     Models(models::Args),
     /// Check labelled images
     Data(data::Args),
-    /// Measure a running server
-    Bench(bench::Args),
     /// Print the resolved configuration
     Config(config::Args),
     /// Ask a running server whether it is ready (for container health checks)
@@ -140,9 +140,9 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
         Command::Train(args) => train::run(&args, common),
         Command::Evaluate(args) => evaluate::run(&args, common),
         Command::Predict(args) => predict::run(&args, common),
+        Command::Bench(args) => bench::run(&args, common),
         Command::Models(args) => models::run(&args, common),
         Command::Data(args) => data::run(&args, common),
-        Command::Bench(args) => bench::run(&args),
         Command::Config(args) => config::run(&args, common),
         Command::Health(args) => health::run(&args, common),
         Command::Openapi(args) => openapi::run(&args, common),
