@@ -2,12 +2,13 @@
 //!
 //! candle 0.11.1's own pools have wrong backward passes, and its convolution's is slow.
 
-use candle_core::{CpuStorage, Layout, Result, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 
+mod columns;
 mod conv;
-mod im2col;
 mod norm;
 mod pool;
+mod real;
 mod relu;
 mod windows;
 
@@ -16,6 +17,8 @@ use super::graph::Pool;
 pub use conv::{ConvGeometry, conv2d};
 pub use norm::layer_norm;
 pub use relu::relu;
+
+use real::{Real, dot, sum};
 
 /// Largest of each window; ties give the gradient to the first in row order, as torch does.
 pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
@@ -48,6 +51,15 @@ fn contiguous<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Res
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&T::cpu_storage_as_slice(storage)?[start..end]),
         None => bail!("the operator needs a contiguous tensor"),
+    }
+}
+
+/// Shows `see` the elements of a contiguous tensor in host memory.
+fn read<T: WithDType, R>(tensor: &Tensor, see: impl FnOnce(&[T]) -> R) -> Result<R> {
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(see(contiguous::<T>(storage, layout)?)),
+        _ => bail!("the operator computes in host memory"),
     }
 }
 
