@@ -3,7 +3,8 @@
 //! usage: cargo run --release --example train_step -- NET [STEPS]
 //!
 //! Each step is one of `sconce train`: batch, forward, loss, backward, Adam; on random images. Prints the median CPU time
-//! of the steps after the first five, of the thread that trains: set `RAYON_NUM_THREADS=1 CANDLE_NUM_THREADS=1`.
+//! of the steps after the first five, of the thread that trains. Wants the environment that `sconce train` gives itself:
+//! `RAYON_NUM_THREADS=1 CANDLE_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=33554432`.
 
 use std::error::Error;
 use std::ops::ControlFlow;

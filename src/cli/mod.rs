@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, common: &Common) -> Result<(), CliError> {
     if command.computes() {
-        restart::with_one_thread_per_computation()?;
+        restart::to_compute(matches!(command, Command::Train(_)))?;
     }
     match command {
         Command::Serve(args) => serve::run(&args, common),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::graph::{Activation, Conv2d, Node, NodeId, Op, ParamId};
-use super::ops::{self, ConvGeometry};
+use super::graph::{Activation, Conv2d, Node, Op, ParamId};
+use super::ops::{self, Clamp, ConvGeometry};
 use super::rng::Rng;
 use super::{Graph, Weights, WeightsError};
 
@@ -107,11 +107,21 @@ struct Pass<'a> {
 impl Pass<'_> {
     fn run(&mut self, graph: &Graph, images: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
         let mut values: Vec<Tensor> = Vec::with_capacity(graph.nodes.len());
-        for node in &graph.nodes {
-            let value = if node.op == Op::Input {
-                images.clone()
-            } else {
-                self.step(node, &values, mode)?
+        for (index, node) in graph.nodes.iter().enumerate() {
+            let value = match &node.op {
+                Op::Input => images.clone(),
+                Op::BatchNorm { .. } if matches!(mode, Mode::Train { .. }) => {
+                    let clamp = clamp_after(graph, index).unwrap_or(Clamp::NONE);
+                    self.train_batch_norm(&values[node.inputs[0].index()], &node.op, clamp)?
+                }
+                // The batch-norm before it has clamped already.
+                Op::Activation(_)
+                    if matches!(mode, Mode::Train { .. })
+                        && clamp_after(graph, node.inputs[0].index()).is_some() =>
+                {
+                    values[node.inputs[0].index()].clone()
+                }
+                _ => self.step(node, &values, mode)?,
             };
             values.push(value);
         }
@@ -129,20 +139,20 @@ impl Pass<'_> {
         let second = || &values[node.inputs[1].index()];
         match &node.op {
             Op::Input => Ok(x.clone()),
-            Op::Conv2d(conv) => self.convolve(x, *conv, node.inputs[0]),
-            Op::BatchNorm { .. } => self.batch_norm(x, &node.op, mode),
+            Op::Conv2d(conv) => self.convolve(x, *conv),
+            Op::BatchNorm { .. } => self.serve_batch_norm(x, &node.op),
             Op::LayerNorm { weight, bias, eps } => {
                 ops::layer_norm(x, self.param(*weight), self.param(*bias), *eps)
             }
             Op::Scale { weight } => x.broadcast_mul(self.param(*weight)),
             Op::Linear { weight, bias } => {
-                let y = x.matmul(&self.param(*weight).t()?)?;
-                bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(self.param(bias)))
+                let bias = bias.map(|bias| self.param(bias));
+                ops::linear(x, self.param(*weight), bias, is_tracked(x))
             }
-            Op::Activation(function) => activate(x, *function),
+            Op::Activation(function) => ops::activate(x, *function),
             Op::MaxPool(pool) => ops::max_pool2d(x, *pool),
             Op::AvgPool(pool) => ops::avg_pool2d(x, *pool),
-            Op::GlobalAvgPool => x.mean_keepdim(3)?.mean_keepdim(2),
+            Op::GlobalAvgPool => ops::global_avg_pool2d(x),
             Op::Flatten => x.flatten_from(1),
             Op::Dropout { p } => drop_out(x, *p, mode),
             Op::Add => x.add(second()),
@@ -157,7 +167,7 @@ impl Pass<'_> {
         }
     }
 
-    fn convolve(&self, x: &Tensor, conv: Conv2d, from: NodeId) -> Result<Tensor> {
+    fn convolve(&self, x: &Tensor, conv: Conv2d) -> Result<Tensor> {
         let Conv2d {
             weight,
             bias,
@@ -166,19 +176,18 @@ impl Pass<'_> {
             dilation,
             groups,
         } = conv;
-        // Nobody asks for the gradient of a plain image; explanations pass a variable.
-        let input_gradient = from.index() != 0 || x.is_variable();
         let geometry = ConvGeometry {
             stride,
             padding,
             dilation,
             groups,
-            input_gradient,
+            input_gradient: is_tracked(x),
         };
         ops::conv2d(x, self.param(weight), bias.map(|b| self.param(b)), geometry)
     }
 
-    fn batch_norm(&mut self, x: &Tensor, op: &Op, mode: &Mode<'_>) -> Result<Tensor> {
+    /// By the batch's statistics, which are kept for the running ones.
+    fn train_batch_norm(&mut self, x: &Tensor, op: &Op, clamp: Clamp) -> Result<Tensor> {
         let &Op::BatchNorm {
             weight,
             bias,
@@ -190,28 +199,34 @@ impl Pass<'_> {
         else {
             candle_core::bail!("not a batch-norm");
         };
-        let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
-        let (mean, variance) = match mode {
-            Mode::Eval => (
-                per_channel(self.param(running_mean))?,
-                per_channel(self.param(running_var))?,
-            ),
-            Mode::Train { .. } => {
-                let mean = mean_per_channel(x)?;
-                let variance = mean_per_channel(&x.broadcast_sub(&mean)?.sqr()?)?;
-                let count = x.elem_count() / x.dim(1)?;
-                // torch keeps the unbiased variance, though it normalises with the biased one.
-                let unbiased = (variance.detach() * (count as f64 / (count.max(2) - 1) as f64))?;
-                self.track(running_mean, &mean.detach(), momentum)?;
-                self.track(running_var, &unbiased, momentum)?;
-                (mean, variance)
-            }
+        let parameters = [self.param(weight), self.param(bias)];
+        let (y, [mean, variance]) = ops::batch_norm(x, parameters, eps, clamp)?;
+        let count = x.elem_count() / x.dim(1)?;
+        // torch keeps the unbiased variance, though it normalises with the biased one.
+        let unbiased = (variance * (count as f64 / (count.max(2) - 1) as f64))?;
+        self.track(running_mean, &mean, momentum)?;
+        self.track(running_var, &unbiased, momentum)?;
+        Ok(y)
+    }
+
+    /// By the running statistics.
+    fn serve_batch_norm(&self, x: &Tensor, op: &Op) -> Result<Tensor> {
+        let &Op::BatchNorm {
+            weight,
+            bias,
+            running_mean,
+            running_var,
+            eps,
+            ..
+        } = op
+        else {
+            candle_core::bail!("not a batch-norm");
         };
-        let scale = per_channel(self.param(weight))?.broadcast_div(&(variance + eps)?.sqrt()?)?;
-        let offset = per_channel(self.param(bias))?;
-        x.broadcast_sub(&mean)?
+        let per_channel = |id: ParamId| self.param(id).reshape((1, (), 1, 1));
+        let scale = per_channel(weight)?.broadcast_div(&(per_channel(running_var)? + eps)?.sqrt()?)?;
+        x.broadcast_sub(&per_channel(running_mean)?)?
             .broadcast_mul(&scale)?
-            .broadcast_add(&offset)
+            .broadcast_add(&per_channel(bias)?)
     }
 
     /// running ← (1 − momentum) · running + momentum · batch.
@@ -223,26 +238,23 @@ impl Pass<'_> {
     }
 }
 
-fn mean_per_channel(x: &Tensor) -> Result<Tensor> {
-    x.mean_keepdim(3)?.mean_keepdim(2)?.mean_keepdim(0)
+/// Whether anybody asks for the gradient of `x`: not of a plain image, nor of what is made of it without weights.
+fn is_tracked(x: &Tensor) -> bool {
+    x.track_op()
 }
 
-fn activate(x: &Tensor, function: Activation) -> Result<Tensor> {
-    let gate = |x: &Tensor| (x + 3.0)?.clamp(0.0, 6.0)? / 6.0;
-    match function {
-        Activation::Relu => ops::relu(x),
-        Activation::Relu6 => x.clamp(0.0, 6.0),
-        Activation::Silu => x * sigmoid(x)?,
-        Activation::HardSwish => x * gate(x)?,
-        Activation::HardSigmoid => gate(x),
-        Activation::Sigmoid => sigmoid(x),
-        Activation::Gelu => x.gelu_erf(),
+/// The clamp that a batch-norm's only reader is, so that both are one pass over the values.
+fn clamp_after(graph: &Graph, index: usize) -> Option<Clamp> {
+    if !matches!(graph.nodes[index].op, Op::BatchNorm { .. }) {
+        return None;
     }
-}
-
-/// 1/(1 + e^-x), composed of operators that have gradients.
-fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    (x.neg()?.exp()? + 1.0)?.recip()
+    let reads = |node: &&Node| node.inputs.iter().any(|input| input.index() == index);
+    let mut readers = graph.nodes.iter().filter(reads);
+    match (readers.next()?.op.clone(), readers.next()) {
+        (Op::Activation(Activation::Relu), None) => Some(Clamp::RELU),
+        (Op::Activation(Activation::Relu6), None) => Some(Clamp::RELU6),
+        _ => None,
+    }
 }
 
 fn drop_out(x: &Tensor, p: f32, mode: &mut Mode<'_>) -> Result<Tensor> {
@@ -264,7 +276,7 @@ fn drop_out(x: &Tensor, p: f32, mode: &mut Mode<'_>) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::model::builder::{ConvOptions, GraphBuilder};
-    use crate::model::graph::{GraphError, Pool};
+    use crate::model::graph::{GraphError, NodeId, Pool};
     use crate::model::ops::gradient;
     use crate::model::rng::Stream;
     use crate::model::{Input, arch};
@@ -298,6 +310,15 @@ mod tests {
         ("batch-norm", |g, x| g.batch_norm("bn", x)),
         ("layer-norm", |g, x| g.layer_norm("ln", x, 1e-6)),
         ("layer-scale", |g, x| g.layer_scale("s", x)),
+        ("batch-norm-relu", |g, x| {
+            let normed = g.batch_norm("bn", x)?;
+            g.activation("f", normed, Activation::Relu)
+        }),
+        ("batch-norm-read-twice", |g, x| {
+            let normed = g.batch_norm("bn", x)?;
+            let positive = g.activation("f", normed, Activation::Relu)?;
+            g.add("sum", normed, positive)
+        }),
         ("relu", |g, x| g.activation("f", x, Activation::Relu)),
         ("relu6", |g, x| g.activation("f", x, Activation::Relu6)),
         ("silu", |g, x| g.activation("f", x, Activation::Silu)),

@@ -98,7 +98,8 @@ pub fn fit(task: Task<'_>, listener: &mut Listener<'_>) -> Result<Fitted, TrainE
 
 /// Makes glibc keep the tens of megabytes that each step frees and the next one asks for again: it gives free memory back
 /// to the system from twice the largest block that was ever freed, and lets that grow up to blocks of 32 MiB. Saves a
-/// fifth of a small network's training time; does nothing elsewhere.
+/// fifth of a small network's training time; does nothing elsewhere, nor where the environment says more, as `sconce
+/// train` lets it.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(31 << 20)));
 }

@@ -96,25 +96,25 @@ impl Sizes {
         (range, start)
     }
 
-    /// The strips that the matrix of one group over output rows `rows` is made of, in the order of the matrix.
-    fn strips(&self, rows: Range<usize>) -> impl Iterator<Item = Strip> {
+    /// Calls `see` with each strip of one group's matrix over output rows `rows`, in the order of the matrix.
+    fn strips(&self, rows: Range<usize>, mut see: impl FnMut(Strip)) {
         let [kh, kw] = self.kernel;
-        let sizes = *self;
-        (0..self.taps()).flat_map(move |tap| {
+        for tap in 0..self.taps() {
             let (channel, top, left) = (tap / (kh * kw), tap / kw % kh, tap % kw);
-            let (inside, first_row) = sizes.inside(0, top);
-            let (columns, first_column) = sizes.inside(1, left);
-            rows.clone().map(move |row| Strip {
-                columns: if inside.contains(&row) {
-                    columns.clone()
-                } else {
-                    0..0
-                },
-                from: channel * sizes.plane()
-                    + (first_row + row.saturating_sub(inside.start) * sizes.geometry.stride[0]) * sizes.width
-                    + first_column,
-            })
-        })
+            let (inside, first_row) = self.inside(0, top);
+            let (columns, first_column) = self.inside(1, left);
+            for row in rows.clone() {
+                let down = row.saturating_sub(inside.start) * self.geometry.stride[0];
+                see(Strip {
+                    columns: if inside.contains(&row) {
+                        columns.clone()
+                    } else {
+                        0..0
+                    },
+                    from: channel * self.plane() + (first_row + down) * self.width + first_column,
+                });
+            }
+        }
     }
 }
 
@@ -128,42 +128,44 @@ struct Strip {
 
 /// Writes the matrix of a group's image over output rows `rows`: taps × pixels of those rows.
 pub(super) fn fill<T: Real>(sizes: &Sizes, x: &[T], rows: Range<usize>, matrix: &mut [T]) {
-    let (wide, step) = (sizes.output[1], sizes.geometry.stride[1]);
-    for (strip, line) in sizes.strips(rows).zip(matrix.chunks_exact_mut(wide)) {
-        let Range { start, end } = strip.columns;
-        line[..start].fill(T::ZERO);
-        line[end..].fill(T::ZERO);
-        let line = &mut line[start..end];
+    let step = sizes.geometry.stride[1];
+    let mut lines = matrix.chunks_exact_mut(sizes.output[1]);
+    sizes.strips(rows, |Strip { columns, from }| {
+        let line = lines.next().unwrap_or_default();
+        line[..columns.start].fill(T::ZERO);
+        line[columns.end..].fill(T::ZERO);
+        let line = &mut line[columns];
         if line.is_empty() {
-            continue;
+            return;
         }
         if step == 1 {
             let count = line.len();
-            line.copy_from_slice(&x[strip.from..strip.from + count]);
+            line.copy_from_slice(&x[from..from + count]);
         } else {
-            for (to, &x) in line.iter_mut().zip(x[strip.from..].iter().step_by(step)) {
+            for (to, &x) in line.iter_mut().zip(x[from..].iter().step_by(step)) {
                 *to = x;
             }
         }
-    }
+    });
 }
 
 /// Adds each number of the matrix to the pixel it stems from.
 pub(super) fn gather<T: Real>(sizes: &Sizes, matrix: &[T], rows: Range<usize>, x: &mut [T]) {
-    let (wide, step) = (sizes.output[1], sizes.geometry.stride[1]);
-    for (strip, line) in sizes.strips(rows).zip(matrix.chunks_exact(wide)) {
-        let line = &line[strip.columns];
+    let step = sizes.geometry.stride[1];
+    let mut lines = matrix.chunks_exact(sizes.output[1]);
+    sizes.strips(rows, |Strip { columns, from }| {
+        let line = &lines.next().unwrap_or_default()[columns];
         if line.is_empty() {
-            continue;
+            return;
         }
         if step == 1 {
-            for (x, &value) in x[strip.from..].iter_mut().zip(line) {
+            for (x, &value) in x[from..].iter_mut().zip(line) {
                 *x += value;
             }
         } else {
-            for (x, &value) in x[strip.from..].iter_mut().step_by(step).zip(line) {
+            for (x, &value) in x[from..].iter_mut().step_by(step).zip(line) {
                 *x += value;
             }
         }
-    }
+    });
 }

@@ -4,19 +4,23 @@
 
 use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
 
+mod activation;
+mod batch_norm;
 mod columns;
 mod conv;
+mod linear;
 mod norm;
 mod pool;
 mod real;
-mod relu;
 mod windows;
 
 use super::graph::Pool;
 
+pub use activation::activate;
+pub use batch_norm::{Clamp, batch_norm};
 pub use conv::{ConvGeometry, conv2d};
+pub use linear::linear;
 pub use norm::layer_norm;
-pub use relu::relu;
 
 use real::{Real, dot, sum};
 
@@ -36,6 +40,20 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
     } else {
         windows::avg_pool2d(x, pool)
     }
+}
+
+/// Mean over rows and columns: N×C×H×W → N×C×1×1.
+pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return x.mean_keepdim(3)?.mean_keepdim(2);
+    }
+    let (_, _, height, width) = x.dims4()?;
+    let whole = Pool {
+        kernel: [height, width],
+        stride: [1; 2],
+        padding: [0; 2],
+    };
+    pool::avg_pool2d(x, whole)
 }
 
 /// ⌊(in + 2·padding − kernel)/stride⌋ + 1.

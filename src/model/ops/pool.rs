@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 
-use super::{by_type, contiguous, output_size};
+use super::{Real, by_type, contiguous, output_size, sum};
 use crate::model::graph::Pool;
 
 /// Largest of each window.
@@ -113,22 +113,26 @@ impl Windows {
         })
     }
 
+    /// Whether there is one window, over the whole plane.
+    fn are_whole(&self, pool: Pool) -> bool {
+        pool.kernel == [self.height, self.width] && pool.padding == [0, 0]
+    }
+
     /// Whether each output is the 2×2 block at twice its place.
     fn are_pairs(&self, pool: Pool) -> bool {
         pool == Pool::square(2)
     }
 }
 
-fn forward<T: WithDType>(
-    op: &Pooling,
-    windows: &Windows,
-    x: &CpuStorage,
-    layout: &Layout,
-) -> Result<CpuStorage> {
+fn forward<T: Real>(op: &Pooling, windows: &Windows, x: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
     let x = contiguous::<T>(x, layout)?;
     let mut y = Vec::with_capacity(windows.planes * windows.rows.len() * windows.columns.len());
     let area = T::from_f64(1.0 / (op.pool.kernel[0] * op.pool.kernel[1]) as f64);
     for plane in x.chunks_exact(windows.height * windows.width) {
+        if windows.are_whole(op.pool) && matches!(op.kind, Kind::Mean) {
+            y.push(sum(plane) * area);
+            continue;
+        }
         for rows in &windows.rows {
             if windows.are_pairs(op.pool) && matches!(op.kind, Kind::Max) {
                 let (upper, lower) = plane[rows.start * windows.width..].split_at(windows.width);

@@ -7,6 +7,9 @@ pub(super) trait Real: WithDType {
     /// 0.
     const ZERO: Self;
 
+    /// e to this power.
+    fn exp(self) -> Self;
+
     /// The numbers of a storage of this type, to be written over.
     fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
 }
@@ -46,6 +49,10 @@ macro_rules! real {
     ($type:ty, $variant:ident) => {
         impl Real for $type {
             const ZERO: Self = 0.0;
+
+            fn exp(self) -> Self {
+                <$type>::exp(self)
+            }
 
             fn storage_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
                 match storage {
