@@ -95,8 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<(), CliError> {
     }
     if let Some(path) = &args.svg {
         let lines = lines(&servers, load.rate.is_some());
-        let title = report.title().replace('\n', ", ");
-        write(path, &chart::svg(&lines, &title).map_err(CliError::Failed)?)?;
+        let picture = chart::svg(&lines, &report.title()).map_err(CliError::Failed)?;
+        write(path, &picture)?;
     }
     judge(&urls, &servers)
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::histogram::Histogram;
@@ -21,7 +22,7 @@ const POINTS_PER_DECADE: u32 = 60;
 pub(super) type Line = (String, Histogram);
 
 /// An SVG document: latency in milliseconds over the share of requests that took no longer. The axis is logarithmic in the
-/// share that took longer, so that each further nine has the same width.
+/// share that took longer, so that each further nine has the same width. Each line of `title` is one of the picture.
 pub(super) fn svg(lines: &[Line], title: &str) -> Result<String, String> {
     let mut document = String::new();
     draw(lines, title, &mut document).map_err(|error| error.to_string())?;
@@ -31,12 +32,21 @@ pub(super) fn svg(lines: &[Line], title: &str) -> Result<String, String> {
 fn draw(lines: &[Line], title: &str, document: &mut String) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::with_string(document, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
+    let mut area = root.margin(8, 0, 0, 0);
+    for line in title.lines() {
+        area = area.titled(line, (FONT, 15))?;
+    }
+    chart(&area, lines)?;
+    root.present()?;
+    Ok(())
+}
+
+fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, lines: &[Line]) -> Result<(), Box<dyn Error>> {
     let all: Vec<Vec<(f64, f64)>> = lines.iter().map(|(_, histogram)| points(histogram)).collect();
     let greatest = |of: fn(&(f64, f64)) -> f64| all.iter().flatten().map(of).fold(0.0, f64::max);
     // A chart of width or height 0 cannot be drawn.
     let (right, top) = (greatest(|p| p.0).max(10.0), (greatest(|p| p.1) * 1.05).max(1e-3));
-    let mut chart = ChartBuilder::on(&root)
-        .caption(title, (FONT, 18))
+    let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(40)
         .y_label_area_size(64)
@@ -61,7 +71,6 @@ fn draw(lines: &[Line], title: &str, document: &mut String) -> Result<(), Box<dy
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;
-    root.present()?;
     Ok(())
 }
 
@@ -128,7 +137,7 @@ mod tests {
         let check = |counts: &[u64]| {
             let line = |&count| (format!("of {count} & more"), histogram(count));
             let lines: Vec<Line> = counts.iter().map(line).collect();
-            let svg = svg(&lines, "a <b>").unwrap();
+            let svg = svg(&lines, "a <b>\nc").unwrap();
             assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
             assert!(svg.contains("a &lt;b&gt;") && !svg.contains("NaN"));
             for count in counts {

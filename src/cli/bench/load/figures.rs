@@ -77,7 +77,7 @@ fn definitions(servers: &[Vec<Recorder>], open: bool) -> Vec<Definition> {
             Box::new(move |round| Some(value(round) as f64)),
         )
     };
-    all.push(count("requests".to_owned(), Box::new(Recorder::requests)));
+    all.push(count("requests sent".to_owned(), Box::new(Recorder::requests)));
     let rounds = servers.iter().flatten();
     let statuses: BTreeSet<u16> = rounds.flat_map(|round| round.statuses.keys().copied()).collect();
     for status in statuses {
@@ -225,7 +225,7 @@ mod tests {
         check("answers 2xx per second", [Some(0.5), Some(0.0)]);
         check("corrected latency p50", [Some(6.0), None]);
         check("service time p50", [Some(4.0), None]);
-        check("requests", [Some(1.0), Some(2.0)]);
+        check("requests sent", [Some(1.0), Some(2.0)]);
         check("answered 200", [Some(0.5), Some(0.0)]);
         check("answered 429", [Some(0.5), Some(0.0)]);
         check("answered 503", [Some(0.0), Some(1.0)]);
