@@ -224,18 +224,20 @@ def measure(arguments, sconce, networks):
 
 def table(times, points, libraries):
     """Markdown: µs per image."""
-    heads = ["network", "batch", "Sconce", *libraries]
+    columns = ["sconce", *libraries]
+    heads = ["network", "batch", *columns, "× the faster of " + " and ".join(OTHERS)]
     candle = any(who == "candle beside" for who, _ in times.rounds)
-    rows = [heads + ["stock candle"] * candle + ["× the faster of " + " and ".join(OTHERS)] + ["× candle"] * candle]
-    rows.append(["---"] * len(rows[0]))
-    for point in points:
-        name, batch = point
-        cell = lambda who: "{:.1f} ({:.1f})".format(*(us / batch for us in times.of(who, point)))
-        row = [name, str(batch), *map(cell, ["sconce", *libraries])]
-        row += [cell("candle beside")] * candle
+    if candle:
+        columns.append("candle beside")
+        heads[-1:] = ["stock candle", heads[-1], "× candle"]
+    rows = [heads, ["---"] * len(heads)]
+    for name, batch in points:
+        point = name, batch
+        cells = ["{:.1f} ({:.1f})".format(*(us / batch for us in times.of(who, point))) for who in columns]
         faster = min(OTHERS, key=lambda who: times.of(who, point)[0])
-        row.append(times.ratio(faster, "sconce", point))
-        row += [times.ratio("candle beside", "plan beside", point) for _ in range(candle)]
+        row = [name, str(batch), *cells, times.ratio(faster, "sconce", point)]
+        if candle:
+            row.append(times.ratio("candle beside", "plan beside", point))
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

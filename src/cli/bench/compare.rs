@@ -7,11 +7,12 @@ use super::report::{median, range};
 /// What two series of rounds of the same point say of each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Verdict {
-    /// Every round was quicker than every round before; the time now as a share of the time then.
+    /// Every round was quicker than every round before, and the median by more than [`PROCESS`]; the time now as a share
+    /// of the time then.
     Faster(f64),
-    /// Every round was slower than every round before.
+    /// The same the other way round.
     Slower(f64),
-    /// The ranges of the rounds overlap.
+    /// Anything less.
     Noise(f64),
     /// Too few rounds, or no such point, to know.
     Unknown,
@@ -20,6 +21,9 @@ pub(super) enum Verdict {
 /// Rounds from which a range says something of the noise.
 const MIN_ROUNDS: usize = 3;
 
+/// What two processes of the same program may differ by, which no round of either shows: where their memory lies.
+const PROCESS: f64 = 0.02;
+
 /// Times of the rounds `before` and `now`.
 pub(super) fn compare(before: &[f64], now: &[f64]) -> Verdict {
     if before.len().min(now.len()) < MIN_ROUNDS {
@@ -27,9 +31,9 @@ pub(super) fn compare(before: &[f64], now: &[f64]) -> Verdict {
     }
     let ratio = median(now) / median(before);
     let ((old_low, old_high), (low, high)) = (range(before), range(now));
-    if high < old_low {
+    if high < old_low && ratio < 1.0 - PROCESS {
         Verdict::Faster(ratio)
-    } else if low > old_high {
+    } else if low > old_high && ratio > 1.0 + PROCESS {
         Verdict::Slower(ratio)
     } else {
         Verdict::Noise(ratio)
@@ -60,6 +64,9 @@ mod tests {
         check(&[12.0, 22.0, 13.2], Verdict::Noise(1.2));
         check(&[11.0, 11.0, 11.0], Verdict::Noise(1.0));
         check(&[1.0, 1.0], Verdict::Unknown);
+        // Ranges that do not meet, too near for two processes.
+        assert_eq!(compare(&[100.0; 3], &[98.5, 99.0, 99.5]), Verdict::Noise(0.99));
+        assert_eq!(compare(&[100.0; 3], &[101.0; 3]), Verdict::Noise(1.01));
         assert_eq!(compare(&[1.0], &[2.0, 2.0, 2.0]), Verdict::Unknown);
     }
 }
