@@ -82,11 +82,11 @@ fn chart(
             .filter_map(|point| value(point))
     };
     // A chart of height 0 cannot be drawn.
-    let top = values().fold(0.0, f64::max).max(1e-3) * 1.15;
+    let top = values().fold(0.0, f64::max).max(1e-3) * 1.1;
     let mut chart = ChartBuilder::on(area)
         .margin(12)
         .x_label_area_size(36)
-        .y_label_area_size(64)
+        .y_label_area_size(72)
         .build_cartesian_2d(-0.5..batches.len() as f64 - 0.5, 0.0..top)?;
     chart
         .configure_mesh()
@@ -94,6 +94,7 @@ fn chart(
         .y_desc(figure)
         .x_labels(2 * batches.len() + 1)
         .x_label_formatter(&|x| label(&batches, *x))
+        .y_label_formatter(&|y| format!("{y:.0}"))
         .light_line_style(WHITE)
         .draw()?;
     for (line, &color) in series.iter().zip(COLORS.iter().cycle()) {
@@ -106,7 +107,7 @@ fn chart(
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerRight)
+        .position(SeriesLabelPosition::MiddleRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::builder::RangedI64ValueParser;
 
 use crate::config::Config;
-use crate::engine::{Plan, Reference, available_cores};
+use crate::engine::device::Device;
+use crate::engine::{EngineError, Plan, Reference, available_cores};
 use crate::kernels::Isa;
 use crate::model::{Graph, Input, ModelName, Version, Weights, arch};
 use crate::registry::atomic;
@@ -72,10 +73,7 @@ const MAX_BASELINE_BYTES: u64 = 16 << 20;
 /// Runs it.
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let baseline = args.baseline.as_deref().map(read).transpose()?;
-    let report = report(args, config)?;
-    if let Some(baseline) = &baseline {
-        comparable(baseline, &report)?;
-    }
+    let report = report(args, config, baseline.as_ref())?;
     if let Some(path) = &args.svg {
         write(path, &chart::svg(&report)?)?;
     }
@@ -87,20 +85,14 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     print(&report.text(baseline.as_ref()))
 }
 
-fn report(args: &Args, config: &Config) -> Result<Report, CliError> {
-    let Network {
-        name,
-        version,
-        graph,
-        weights,
-    } = Network::of(args, config)?;
+/// Measures, unless the figures could not be compared with the `baseline`.
+fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Report, CliError> {
+    let network = Network::of(args, config)?;
+    let isa = Isa::detect();
+    let mut report = network.blank(isa, args.seconds);
+    baseline.map_or(Ok(()), |baseline| comparable(baseline, &report))?;
     let device = config.engine.device.open().map_err(engine)?;
-    let reference = args.reference.then(|| Reference::new(&graph, &weights, &device));
-    let subject = Subject {
-        input: graph.input,
-        plan: Plan::compile(version, &graph, &weights, &device).map_err(engine)?,
-        reference: reference.transpose().map_err(engine)?,
-    };
+    let subject = network.compile(&device, args.reference).map_err(engine)?;
     let (batches, threads) = (sizes(&args.batches), args.threads());
     let course = Course {
         batches: &batches,
@@ -108,24 +100,7 @@ fn report(args: &Args, config: &Config) -> Result<Report, CliError> {
         rounds: args.rounds as usize,
         duration: Duration::from_secs_f64(args.seconds),
     };
-    let isa = Isa::detect();
-    let (points, peaks) = subject.points(&course, device.is_cpu().then_some(isa))?;
-    let Input {
-        channels,
-        height,
-        width,
-    } = graph.input;
-    let report = Report {
-        format: Report::FORMAT,
-        sconce: env!("CARGO_PKG_VERSION").to_owned(),
-        subject: name,
-        input: format!("{channels}×{height}×{width}"),
-        isa: isa.to_string(),
-        flops_per_image: graph.flops(),
-        seconds: args.seconds,
-        peaks,
-        points,
-    };
+    (report.points, report.peaks) = subject.points(&course, device.is_cpu().then_some(isa))?;
     Ok(report.with_figures())
 }
 
@@ -155,6 +130,36 @@ impl Network {
             graph: loaded.graph,
             weights: loaded.weights,
         })
+    }
+
+    fn compile(&self, device: &Device, reference: bool) -> Result<Subject, EngineError> {
+        let (graph, weights) = (&self.graph, &self.weights);
+        let reference = reference.then(|| Reference::new(graph, weights, device));
+        Ok(Subject {
+            input: graph.input,
+            plan: Plan::compile(self.version, graph, weights, device)?,
+            reference: reference.transpose()?,
+        })
+    }
+
+    /// A report without points.
+    fn blank(&self, isa: Isa, seconds: f64) -> Report {
+        let Input {
+            channels,
+            height,
+            width,
+        } = self.graph.input;
+        Report {
+            format: Report::FORMAT,
+            sconce: env!("CARGO_PKG_VERSION").to_owned(),
+            subject: self.name.clone(),
+            input: format!("{channels}×{height}×{width}"),
+            isa: isa.to_string(),
+            flops_per_image: self.graph.flops(),
+            seconds,
+            peaks: Vec::new(),
+            points: Vec::new(),
+        }
     }
 }
 
@@ -280,7 +285,7 @@ mod tests {
             "--reference",
         ];
         let args = args(&[&flags[..], &QUICK].concat()).unwrap();
-        let report = report(&args, &models.config()).unwrap();
+        let report = report(&args, &models.config(), None).unwrap();
         assert_eq!(report.subject, "tiny version 1");
         let places: Vec<_> = report
             .points
@@ -313,7 +318,7 @@ mod tests {
     fn what_is_written_is_a_baseline_for_the_same_network_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("report.json");
-        let of = |input: &str| {
+        let of = |input: &str, baseline: Option<&Report>| {
             let flags = [
                 "--arch",
                 "small-cnn",
@@ -324,14 +329,15 @@ mod tests {
                 "--batches",
                 "1",
             ];
-            report(&args(&[&flags[..], &QUICK].concat()).unwrap(), &Config::default()).unwrap()
+            let args = args(&[&flags[..], &QUICK].concat()).unwrap();
+            report(&args, &Config::default(), baseline)
         };
-        let first = of("1x8x8");
+        let first = of("1x8x8", None).unwrap();
         write(&path, &json(&first).unwrap()).unwrap();
         let baseline = read(&path).unwrap();
         assert_eq!(baseline, first);
-        comparable(&baseline, &of("1x8x8")).unwrap();
-        let error = comparable(&baseline, &of("1x9x8")).unwrap_err().to_string();
+        of("1x8x8", Some(&baseline)).unwrap();
+        let error = of("1x9x8", Some(&baseline)).unwrap_err().to_string();
         assert!(error.contains("1×8×8") && error.contains("1×9×8"), "{error}");
         write(&path, "{}").unwrap();
         assert!(matches!(read(&path), Err(CliError::Data(_))));
