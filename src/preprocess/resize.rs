@@ -361,9 +361,9 @@ mod tests {
             let whole = image.stretched(wide, high, Filter::Bilinear);
             let mut expected = Opaque::filled(16, 24, 1, 9);
             expected.paste(&whole, Axis::cropped(wide, 16).at, Axis::cropped(high, 24).at);
-            // The same sum of taps, whose weights may differ in their last bit.
+            // The same sums of taps, whose weights may differ in their last bit: a level at most in each of two passes.
             let off = found.bytes.iter().zip(&expected.bytes).map(|(a, b)| a.abs_diff(*b)).max();
-            prop_assert!(off <= Some(1), "{off:?}");
+            prop_assert!(off <= Some(2), "{off:?}");
         }
     }
 }
