@@ -83,12 +83,11 @@ fn sigmoid<T: Real>(x: T) -> T {
 fn backward<T: Real>(function: Activation, [x, y, gradient]: [&Tensor; 3]) -> Result<Tensor> {
     let of = T::from_f64;
     let (one, three, six) = (of(1.0), of(3.0), of(6.0));
-    let by = |source: &Tensor, slope: &dyn Fn(T) -> T| by_slope(source, gradient, slope);
     let dx = match function {
         Activation::Relu => where_inside(y, gradient, [T::ZERO, of(f64::INFINITY)], one),
         Activation::Relu6 => where_inside(y, gradient, [T::ZERO, six], one),
         Activation::HardSigmoid => where_inside(x, gradient, [T::ZERO - three, three], one / six),
-        Activation::HardSwish => by(x, &|x| {
+        Activation::HardSwish => by_slope(x, gradient, |x| {
             if x < T::ZERO - three {
                 T::ZERO
             } else if x > three {
@@ -97,8 +96,8 @@ fn backward<T: Real>(function: Activation, [x, y, gradient]: [&Tensor; 3]) -> Re
                 x / three + of(0.5)
             }
         }),
-        Activation::Sigmoid => by(y, &|y| y * (one - y)),
-        Activation::Silu => by(x, &|x| {
+        Activation::Sigmoid => by_slope(y, gradient, |y| y * (one - y)),
+        Activation::Silu => by_slope(x, gradient, |x| {
             let s = sigmoid(x);
             s * (one + x * (one - s))
         }),
@@ -110,12 +109,10 @@ fn backward<T: Real>(function: Activation, [x, y, gradient]: [&Tensor; 3]) -> Re
 /// slope·g where the source lies between the bounds, else 0.
 fn where_inside<T: Real>(source: &Tensor, gradient: &Tensor, bounds: [T; 2], slope: T) -> Result<Vec<T>> {
     let [low, high] = bounds;
-    let pick = |(&s, &g): (&T, &T)| {
-        if (s > low) & (s < high) {
-            g * slope
-        } else {
-            T::ZERO
-        }
+    // Not `&&`, and the product outside: the compiler makes a mask of this and a branch of the other.
+    let pick = move |(&s, &g): (&T, &T)| {
+        let inside = if (s > low) & (s < high) { g } else { T::ZERO };
+        inside * slope
     };
     read::<T, _>(source, |source| {
         read::<T, _>(gradient, |gradient| {
@@ -124,7 +121,7 @@ fn where_inside<T: Real>(source: &Tensor, gradient: &Tensor, bounds: [T; 2], slo
     })?
 }
 
-fn by_slope<T: Real>(source: &Tensor, gradient: &Tensor, slope: &dyn Fn(T) -> T) -> Result<Vec<T>> {
+fn by_slope<T: Real>(source: &Tensor, gradient: &Tensor, slope: impl Fn(T) -> T) -> Result<Vec<T>> {
     let product = |(&s, &g): (&T, &T)| g * slope(s);
     read::<T, _>(source, |source| {
         read::<T, _>(gradient, |gradient| {
