@@ -2,7 +2,7 @@
 //!
 //! usage: cargo run --release --example train_step -- NET [STEPS]
 //!
-//! Each step is one of `sconce train`: batch, forward, loss, backward, Adam; on random images. Prints the median CPU time
+//! Each step is one of `sconce train`: batch, forward, loss, backward, Adam; on random images. Prints the mean CPU time
 //! of the steps after the first five, of the thread that trains. Wants the environment that `sconce train` gives itself:
 //! `RAYON_NUM_THREADS=1 CANDLE_NUM_THREADS=1 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_MMAP_THRESHOLD_=33554432`.
 
@@ -28,13 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let name = arguments.first().map_or("seed-cnn", String::as_str);
     let steps = arguments.get(1).map_or(Ok(30), |n| n.parse())?;
     let (graph, batch_size) = network(name)?;
-    let mut times = step_times(&graph, batch_size, steps + WARM_UP)?;
-    times.drain(..WARM_UP);
-    times.sort_by(f64::total_cmp);
+    let ends = step_ends(&graph, batch_size, steps + WARM_UP)?;
+    let spent = ends[ends.len() - 1] - ends[WARM_UP - 1];
     println!(
-        "{name}, batch {batch_size}: median {:.2} ms, least {:.2} ms",
-        times[times.len() / 2],
-        times[0]
+        "{name}, batch {batch_size}: {:.2} ms per step, {steps} steps",
+        spent / steps as f64
     );
     Ok(())
 }
@@ -134,9 +132,9 @@ fn separable() -> Result<Graph, GraphError> {
     head(g, x)
 }
 
-/// CPU milliseconds between the ends of successive steps.
-fn step_times(graph: &Graph, batch_size: usize, steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
-    let data = random_images(graph.input, batch_size * (steps + 1));
+/// CPU milliseconds at the end of each step.
+fn step_ends(graph: &Graph, batch_size: usize, steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+    let data = random_images(graph.input, batch_size * steps);
     let mut config = Recipe::Seed.config(Augment::default(), 1);
     (config.epochs, config.batch_size) = (1, batch_size);
     let split = Split {
@@ -160,7 +158,7 @@ fn step_times(graph: &Graph, batch_size: usize, steps: usize) -> Result<Vec<f64>
         }
         ControlFlow::Continue(())
     })?;
-    Ok(ends.windows(2).map(|pair| pair[1] - pair[0]).collect())
+    Ok(ends)
 }
 
 fn random_images(input: Input, count: usize) -> Dataset {
