@@ -133,7 +133,7 @@ impl Compiler<'_> {
         Ok(match op {
             Op::Conv2d(conv) => self.convolution(conv)?,
             Op::Linear { weight, bias } => Kernel::Linear {
-                weight: self.param(*weight)?.t()?,
+                weight: self.param(*weight)?.clone(),
                 bias: self.bias(*bias)?,
             },
             Op::LayerNorm { weight, bias, eps } => Kernel::LayerNorm {
@@ -260,6 +260,7 @@ impl Compiler<'_> {
             then,
             inputs,
             shape: node.shape,
+            flops: self.graph.flops_of(node),
         });
         self.new_value()
     }

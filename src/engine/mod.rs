@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-mod activation;
 mod compile;
 mod cpu;
 pub mod device;

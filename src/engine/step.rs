@@ -2,7 +2,6 @@
 
 use candle_core::{Device, Result, Tensor};
 
-use super::activation;
 use crate::model::graph::{Activation, Pool, Shape};
 use crate::model::ops::{self, ConvGeometry};
 
@@ -19,6 +18,8 @@ pub(super) struct Step {
     pub(super) inputs: Vec<Source>,
     /// The result, for one image.
     pub(super) shape: Shape,
+    /// Floating-point operations for one image, as [`crate::model::Graph::flops_of`] counts them.
+    pub(super) flops: u64,
 }
 
 /// A value that a step reads.
@@ -40,7 +41,7 @@ pub(super) enum Kernel {
         geometry: ConvGeometry,
     },
     Linear {
-        /// In × out: the transpose of the graph's, as the product reads it.
+        /// Out × in.
         weight: Tensor,
         bias: Option<Tensor>,
     },
@@ -126,7 +127,7 @@ impl Step {
             None => y,
         };
         match self.then {
-            Some(function) => activation::activate(y, function),
+            Some(function) => ops::activate(&y, function),
             None => Ok(y),
         }
     }
@@ -144,13 +145,7 @@ impl Kernel {
                 bias,
                 geometry,
             } => ops::conv2d(x, weight, bias.as_ref(), *geometry),
-            Self::Linear { weight, bias } => {
-                let y = x.matmul(weight)?;
-                match bias {
-                    Some(bias) => activation::add_bias(y, bias),
-                    None => Ok(y),
-                }
-            }
+            Self::Linear { weight, bias } => ops::linear(x, weight, bias.as_ref(), false),
             Self::Affine { scale, shift } => x.broadcast_mul(scale)?.broadcast_add(shift),
             Self::LayerNorm { weight, bias, eps } => ops::layer_norm(x, weight, bias, *eps),
             Self::MaxPool(pool) => ops::max_pool2d(x, *pool),

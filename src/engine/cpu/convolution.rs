@@ -90,11 +90,6 @@ impl Convolution {
             _ => format!("{kh}×{kw}/{sy}×{sx}"),
         }
     }
-
-    /// Multiply-adds for one output.
-    pub(super) fn products(&self) -> usize {
-        self.channels / self.groups * self.windows.kernel[0] * self.windows.kernel[1]
-    }
 }
 
 /// A tensor's numbers in order.

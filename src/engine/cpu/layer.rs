@@ -22,7 +22,7 @@ pub(super) struct Layer {
     pub(super) then: Option<Activation>,
     /// What people call it.
     pub(super) title: String,
-    /// Multiply-adds for one image, twice.
+    /// Floating-point operations for one image.
     pub(super) flops: u64,
     /// Numbers of weights.
     pub(super) weights: usize,

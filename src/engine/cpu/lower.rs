@@ -364,12 +364,11 @@ impl Lowering<'_> {
             _ => "conv".to_owned(),
         };
         self.push(value, kernel, inputs, output);
-        let products = self.shapes[index + 1].len() * weights.products();
         let title = match pool {
             Some(_) => format!("{way} {} + max-pool 2", weights.size()),
             None => format!("{way} {}", weights.size()),
         };
-        self.costs(&self.program.steps[index], title, products, weights.weight.len());
+        self.costs(&self.program.steps[index], title, weights.weight.len());
         if let Some(pool) = pool {
             self.after(self.program.steps[pool].then);
             self.values[index + 1] = Some(output);
@@ -417,12 +416,7 @@ impl Lowering<'_> {
             output,
         );
         let title = format!("depthwise {}", weights.size());
-        self.costs(
-            step,
-            title,
-            self.shapes[value].len() * weights.products(),
-            weights.weight.len(),
-        );
+        self.costs(step, title, weights.weight.len());
         self.values[value] = Some(output);
         if step.adds {
             let sum = self.target(value);
@@ -440,8 +434,8 @@ impl Lowering<'_> {
         (weight, bias): (&Tensor, Option<&Tensor>),
     ) -> Result<()> {
         let step = &self.program.steps[index];
-        let (features, out) = weight.dims2()?;
-        let weight = numbers(&weight.t()?)?;
+        let (out, features) = weight.dims2()?;
+        let weight = numbers(weight)?;
         let bias = bias.map(numbers).transpose()?.unwrap_or_default();
         let layout = inputs[0].layout;
         let item = layout.map.item();
@@ -461,7 +455,7 @@ impl Lowering<'_> {
         let output = self.own(index + 1);
         let kernel = Kernel::Conv(Box::new(packed), step.then);
         self.push(index + 1, kernel, inputs, output);
-        self.costs(step, "dense".to_owned(), features * out, weight.len());
+        self.costs(step, "dense".to_owned(), weight.len());
         self.values[index + 1] = Some(output);
         Ok(())
     }
@@ -522,11 +516,11 @@ impl Lowering<'_> {
     }
 
     /// Says of the last layer what it stands for and costs.
-    fn costs(&mut self, step: &Step, title: String, multiply_adds: usize, weights: usize) {
+    fn costs(&mut self, step: &Step, title: String, weights: usize) {
         if let Some(layer) = self.layers.last_mut() {
             layer.name.clone_from(&step.name);
             layer.title = title;
-            layer.flops = 2 * multiply_adds as u64;
+            layer.flops = step.flops;
             layer.weights = weights;
         }
     }

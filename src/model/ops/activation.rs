@@ -14,7 +14,7 @@ pub fn activate(x: &Tensor, function: Activation) -> Result<Tensor> {
     match function {
         Activation::Relu => x.relu(),
         Activation::Relu6 => x.clamp(0.0, 6.0),
-        Activation::Silu => x * composed_sigmoid(x)?,
+        Activation::Silu => x.silu(),
         Activation::HardSwish => x * gate(x)?,
         Activation::HardSigmoid => gate(x),
         Activation::Sigmoid => composed_sigmoid(x),
@@ -183,5 +183,13 @@ mod tests {
         );
         check(Activation::HardSwish, [0.0, -0.333_333_3, 0.0, 1.666_666_6, 7.0]);
         check(Activation::HardSigmoid, [0.0, 0.333_333_3, 0.5, 0.833_333_3, 1.0]);
+        check(
+            Activation::Sigmoid,
+            [0.017_986_21, 0.268_941_43, 0.5, 0.880_797_1, 0.999_089],
+        );
+        check(
+            Activation::Gelu,
+            [-0.000_126_69, -0.158_655_25, 0.0, 1.954_499_7, 7.0],
+        );
     }
 }
