@@ -1,6 +1,6 @@
 //! `sconce evaluate`: a version's figures on labelled images.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -8,12 +8,11 @@ use crate::config::Config;
 use crate::dataset::{Dataset, Part, Source};
 use crate::evaluate::{self, EvaluateError, Report};
 use crate::model::{ModelName, Version};
-use crate::registry::atomic;
 
 use super::part::WhichPart;
 use super::table::json;
 use super::version::{self, Which};
-use super::{CliError, Common, print};
+use super::{CliError, Common, print, write};
 
 /// Flags of `sconce evaluate`.
 #[derive(Debug, clap::Args)]
@@ -104,12 +103,6 @@ fn failure(error: EvaluateError) -> CliError {
         EvaluateError::Thread(_) => CliError::Failed(error.to_string()),
         other => version::data(other),
     }
-}
-
-fn write(path: &Path, page: &str) -> Result<(), CliError> {
-    // The file is written beside its place, so its folder must be known.
-    let written = std::path::absolute(path).and_then(|path| atomic::write(&path, page.as_bytes()));
-    written.map_err(|e| CliError::Failed(format!("{}: {e}", path.display())))
 }
 
 impl Args {

@@ -1,13 +1,14 @@
 //! The command line: subcommands, what they share, exit codes.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, Resolved};
+use crate::registry::atomic;
 
 mod bench;
 mod command_line;
@@ -194,6 +195,13 @@ pub(crate) fn print(text: &str) -> Result<(), CliError> {
     }
 }
 
+/// Writes a file whole or not at all, in place of one that is there.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), CliError> {
+    // The file is written beside its place, so its folder must be known.
+    let written = std::path::absolute(path).and_then(|path| atomic::write(&path, text.as_bytes()));
+    written.map_err(|e| CliError::Failed(format!("{}: {e}", path.display())))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -222,7 +230,7 @@ mod tests {
             "log.filter=a=debug",
         ]);
         let config = config.unwrap();
-        assert_eq!(config.models, std::path::Path::new("a"));
+        assert_eq!(config.models, Path::new("a"));
         assert_eq!((config.http.threads, &*config.log.filter), (3, "a=debug"));
         let wrong = resolved(&["config", "--set", "http.thread=3"]).unwrap_err();
         assert_eq!(wrong.code(), 64);

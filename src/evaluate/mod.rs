@@ -21,6 +21,7 @@ pub use calibration::{BINS, Bin};
 pub use confusion::{Confusion, MAX_MATRIX_CLASSES};
 pub use interval::Interval;
 pub use metrics::MAX_TOP_K;
+pub use plots::escape;
 pub use serving::probabilities;
 
 use confusion::Counts;

@@ -10,8 +10,8 @@ pub(super) use bars::f1_bars;
 pub(super) use matrix::matrix;
 pub(super) use reliability::reliability;
 
-/// Text that means itself in HTML, also inside an attribute.
-pub(super) fn escape(text: &str) -> String {
+/// Text that means itself in HTML and SVG, also inside an attribute.
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

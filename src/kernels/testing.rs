@@ -2,7 +2,7 @@
 
 use proptest::test_runner::Config;
 
-use super::{Batch, Isa, Map, Part, Target};
+use super::{Batch, Isa, Map, Part, Source, Target};
 
 /// Fewer cases where each takes long.
 pub(super) fn cases() -> Config {
@@ -28,6 +28,30 @@ pub(super) fn numbers(len: usize, seed: u64) -> Vec<f32> {
         ((mixed >> 40) as f32 / (1u32 << 22) as f32) - 2.0
     };
     std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Whether `run` panics, given a map of 2×2 pixels of three channels and another of `side`×`side`.
+pub(super) fn refused(side: usize, run: impl FnOnce(Source<'_>, Target<'_>)) -> bool {
+    let map = Map {
+        height: 2,
+        width: 2,
+        channels: 3,
+        stride: 4,
+    };
+    let to = Map {
+        height: side,
+        width: side,
+        ..map
+    };
+    let (x, mut y) = (vec![0.0; map.item()], vec![0.0; to.item()]);
+    let job = || {
+        let target = Target {
+            values: y.as_mut_slice().into(),
+            map: to,
+        };
+        run(Source { values: &x, map }, target);
+    };
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err()
 }
 
 /// Items of rows × columns × channels, without padding.

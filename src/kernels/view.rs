@@ -63,14 +63,9 @@ fn check(map: &Map, isa: Isa, items: usize, len: usize) {
         "pixels of {} numbers hold no {padded} channels",
         map.stride
     );
-    let rows = items.checked_mul(map.height).filter(|&rows| rows <= MOST_ROWS);
-    let pixels = rows.and_then(|rows| rows.checked_mul(map.width));
-    let reach = pixels.and_then(|pixels| match pixels.checked_sub(1) {
-        None => Some(0),
-        Some(last) => last.checked_mul(map.stride)?.checked_add(padded),
-    });
+    let rows = items.checked_mul(map.height);
     assert!(
-        reach.is_some_and(|reach| reach <= len),
+        rows.is_some_and(|rows| rows <= MOST_ROWS) && map.reach(items, padded) <= len,
         "{items} items of {map:?} do not lie in {len} numbers"
     );
 }

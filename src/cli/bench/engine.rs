@@ -12,11 +12,10 @@ use crate::engine::device::Device;
 use crate::engine::{EngineError, Plan, Reference, available_cores};
 use crate::kernels::Isa;
 use crate::model::{Graph, Input, ModelName, Version, Weights, arch};
-use crate::registry::atomic;
 
 use super::super::table::json;
 use super::super::version::{self, data, engine};
-use super::super::{CliError, print};
+use super::super::{CliError, print, write};
 use super::chart;
 use super::measure::{Course, Subject};
 use super::report::Report;
@@ -212,10 +211,6 @@ fn comparable(baseline: &Report, report: &Report) -> Result<(), CliError> {
     let network = |report: &Report| format!("{} of {} FLOP", report.input, report.flops_per_image);
     same("input", &network(baseline), &network(report))?;
     same("vector instructions", &baseline.isa, &report.isa)
-}
-
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    atomic::write(path, text.as_bytes()).map_err(|e| CliError::Failed(format!("{}: {e}", path.display())))
 }
 
 /// A whole number in a range, both ends included.

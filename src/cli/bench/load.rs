@@ -1,14 +1,13 @@
 //! `sconce bench load`: requests to a running server, counted and timed.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::task::LocalSet;
 
 use super::super::url::Url;
-use super::super::{CliError, print};
-use crate::registry::atomic;
+use super::super::{CliError, print, write};
 use chart::Line;
 use client::{Client, Target};
 use histogram::Histogram;
@@ -173,12 +172,6 @@ fn judge(urls: &[Url], servers: &[Vec<Recorder>]) -> Result<(), CliError> {
         Some((url, _)) => Err(CliError::Failed(format!("{url}: no request was answered 2xx"))),
         None => Ok(()),
     }
-}
-
-fn write(path: &Path, text: &str) -> Result<(), CliError> {
-    // The file is written beside its place, so its folder must be known.
-    let written = std::path::absolute(path).and_then(|path| atomic::write(&path, text.as_bytes()));
-    written.map_err(|e| CliError::Failed(format!("{}: {e}", path.display())))
 }
 
 impl Args {

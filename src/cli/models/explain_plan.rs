@@ -7,11 +7,10 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::engine::{LayerCost, Plan, prepare_thread};
 use crate::model::{ModelName, Version};
-use crate::registry::atomic;
 
 use super::super::table::{Align, json, table};
 use super::super::version::{Which, compile, load};
-use super::super::{CliError, print};
+use super::super::{CliError, print, write};
 
 mod picture;
 
@@ -58,9 +57,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let explained = explain(&plan, Which::from(&loaded), args)?;
     if let Some(path) = &args.svg {
         let title = format!("{} version {}", explained.which.name, explained.which.version);
-        let picture = picture::svg(&title, &explained.layers);
-        let written = std::path::absolute(path).and_then(|path| atomic::write(&path, picture.as_bytes()));
-        written.map_err(|e| CliError::Failed(format!("{}: {e}", path.display())))?;
+        write(path, &picture::svg(&title, &explained.layers))?;
     }
     print(&if args.json {
         json(&explained)?

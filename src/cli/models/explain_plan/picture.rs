@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::engine::LayerCost;
+use crate::evaluate::escape;
 
 const WIDTH: f64 = 1200.0;
 const ROW: f64 = 34.0;
@@ -120,13 +121,6 @@ fn legend(out: &mut String, y: f64) {
             x + 18.0
         );
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
