@@ -113,14 +113,20 @@ impl Loader<'_> {
     }
 
     fn plan(&self, loaded: &Loaded) -> Result<Arc<Plan>, EngineError> {
-        let plan = Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &self.device)?;
+        let plan = Plan::compile(
+            loaded.version,
+            &loaded.graph,
+            &loaded.weights,
+            &self.device,
+            &self.config.engine.options(),
+        )?;
         plan.warm_up(self.config.batcher.max_batch_size)?;
         Ok(plan)
     }
 
     /// The version's queue; its workers are kept for when threads are made.
     fn batcher(&mut self, loaded: &Loaded, plan: Arc<Plan>, metrics: &Arc<ModelMetrics>) -> Batcher {
-        let instances = threads(self.config.engine.instances);
+        let instances = self.config.engine.instances();
         let slot = Arc::new(Slot::new(plan));
         let (batcher, workers) = Batcher::new(self.config.batcher, &slot, instances, Arc::clone(metrics));
         for worker in workers {

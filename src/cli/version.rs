@@ -51,7 +51,14 @@ pub(crate) fn load(
 /// The plan that would serve this version, on the configured device.
 pub(crate) fn compile(config: &Config, loaded: &Loaded) -> Result<Arc<Plan>, CliError> {
     let device = config.engine.device.open().map_err(engine)?;
-    Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &device).map_err(engine)
+    Plan::compile(
+        loaded.version,
+        &loaded.graph,
+        &loaded.weights,
+        &device,
+        &config.engine.options(),
+    )
+    .map_err(engine)
 }
 
 /// What was given is not right.

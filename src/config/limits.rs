@@ -36,7 +36,7 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 10] {
+fn limits(config: &Config) -> [Limit; 11] {
     let Config {
         images,
         decode,
@@ -59,5 +59,6 @@ fn limits(config: &Config) -> [Limit; 10] {
         ("batcher.max_delay_us", batcher.max_delay_us, 0..=1_000_000),
         ("batcher.max_queue", batcher.max_queue as u64, 1..=MAX_WAITING),
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
+        ("engine.threads", engine.threads as u64, 1..=MAX_THREADS),
     ]
 }

@@ -168,6 +168,13 @@ fn a_text_that_means_nothing_is_refused() {
         &["engine.device = \"gpu\" (command line)", "auto, cpu or cuda:0"],
     );
     refused(
+        flag("engine.instructions", "mmx"),
+        &[
+            "engine.instructions = \"mmx\" (command line)",
+            "portable, or auto",
+        ],
+    );
+    refused(
         flag("default_model", "../x"),
         &["default_model = \"../x\" (command line)", "a model name is"],
     );

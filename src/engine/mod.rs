@@ -8,6 +8,7 @@ pub mod device;
 mod explain;
 mod flush;
 mod fold;
+mod options;
 mod plan;
 mod reference;
 pub mod slot;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use device::DeviceChoice;
 pub use explain::LayerCost;
+pub use options::{Instructions, Options};
 pub use plan::Plan;
 pub use reference::Reference;
 pub use slot::Slot;
@@ -27,8 +29,33 @@ pub use slot::Slot;
 pub struct Config {
     /// `auto`, `cpu` or `cuda:N`.
     pub device: DeviceChoice,
-    /// Instances per model, each one thread; 0 means one per core this process may use.
+    /// Instances per model, each with `threads` threads; 0 means as many as the cores this process may use have room for.
     pub instances: usize,
+    /// Threads that share each batch of an instance.
+    pub threads: usize,
+    /// `auto`, or the vector instructions of the CPU's kernels.
+    pub instructions: Instructions,
+    /// Whether 3×3 convolutions may take Winograd's way.
+    pub winograd: bool,
+}
+
+impl Config {
+    /// How plans are compiled.
+    pub fn options(&self) -> Options {
+        Options {
+            instructions: self.instructions,
+            winograd: self.winograd,
+            threads: self.threads.max(1),
+        }
+    }
+
+    /// Instances per model.
+    pub fn instances(&self) -> usize {
+        match self.instances {
+            0 => (available_cores() / self.threads.max(1)).max(1),
+            instances => instances,
+        }
+    }
 }
 
 impl Default for Config {
@@ -36,6 +63,9 @@ impl Default for Config {
         Self {
             device: DeviceChoice::Auto,
             instances: 0,
+            threads: 1,
+            instructions: Instructions::Auto,
+            winograd: true,
         }
     }
 }

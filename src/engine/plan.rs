@@ -10,7 +10,7 @@ use super::compile::{Program, compile};
 use super::cpu::Cpu;
 use super::device::Device;
 use super::explain::LayerCost;
-use crate::kernels::Isa;
+use super::options::Options;
 use crate::model::{Graph, Input, Version, Weights};
 
 /// A loaded model version, compiled for a device; shared by its instances.
@@ -38,10 +38,11 @@ impl Plan {
         graph: &Graph,
         weights: &Weights,
         device: &Device,
+        options: &Options,
     ) -> Result<Arc<Self>, EngineError> {
         let program = compile(graph, weights, device)?;
         let backend = if device.is_cpu() {
-            Backend::Cpu(Box::new(Cpu::lower(&program, graph.input, Isa::detect())?))
+            Backend::Cpu(Box::new(Cpu::lower(&program, graph.input, options)?))
         } else {
             Backend::Candle {
                 program,

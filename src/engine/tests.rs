@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 
 use super::compile::{Program, compile};
 use super::plan::Backend;
-use super::{EngineError, Plan};
+use super::{EngineError, Options, Plan};
 use crate::model::autograd::{Mode, Network};
 use crate::model::builder::{ConvOptions, GraphBuilder};
 use crate::model::graph::{Activation, GraphError, Param, ParamKind, Pool};
@@ -130,7 +130,7 @@ fn candle(program: Program) -> Backend {
 }
 
 fn plan(graph: &Graph, weights: &Weights) -> Arc<Plan> {
-    Plan::compile(Version::FIRST, graph, weights, &Device::Cpu).unwrap()
+    Plan::compile(Version::FIRST, graph, weights, &Device::Cpu, &Options::default()).unwrap()
 }
 
 fn trained(graph: &Graph, weights: &Weights, images: &[f32]) -> Vec<f32> {

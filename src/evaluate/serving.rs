@@ -80,6 +80,7 @@ mod tests {
 
     use super::*;
     use crate::dataset::Source;
+    use crate::engine::Options;
     use crate::engine::device::Device;
     use crate::model::{Spec, Version, Weights, arch};
     use crate::preprocess::Limits;
@@ -95,7 +96,14 @@ mod tests {
     fn plan(classes: usize) -> Arc<Plan> {
         let graph = arch::build("small-cnn", spec(8).input, classes).unwrap();
         let weights = Weights::initialise(&graph, 1).unwrap();
-        Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap()
+        Plan::compile(
+            Version::FIRST,
+            &graph,
+            &weights,
+            &Device::Cpu,
+            &Options::default(),
+        )
+        .unwrap()
     }
 
     /// Different images of one class, read for a model of inputs `height`×8.

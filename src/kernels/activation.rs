@@ -28,7 +28,7 @@ pub enum Activation {
 ///
 /// # Panics
 /// Where it is not.
-pub fn activate(isa: Isa, function: Activation, values: &mut [f32]) {
+pub(super) fn activate(isa: Isa, function: Activation, values: &mut [f32]) {
     let lanes = isa.lanes();
     assert!(
         values.len().is_multiple_of(lanes),

@@ -6,11 +6,11 @@ use super::output::Part;
 
 /// Items one after another in memory, of whose work one share is done. What is written for an item depends on neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batch {
+pub(super) struct Batch {
     /// Items.
-    pub items: usize,
+    pub(super) items: usize,
     /// Which share of them.
-    pub part: Part,
+    pub(super) part: Part,
 }
 
 /// Far more than any processor has threads, and so few that no product with them wraps around.
@@ -18,7 +18,8 @@ const MOST_PARTS: usize = 1 << 12;
 
 impl Batch {
     /// All the work of `items` items.
-    pub fn whole(items: usize) -> Self {
+    #[cfg(test)]
+    pub(super) fn whole(items: usize) -> Self {
         Self {
             items,
             part: Part::WHOLE,

@@ -131,7 +131,7 @@ impl Conv {
     ///
     /// # Panics
     /// Where numbers are too few for their layouts.
-    pub fn run(&self, source: Job<'_>, out: &Output<'_>, to: Map, part: Part) {
+    pub(super) fn run(&self, source: Job<'_>, out: &Output<'_>, to: Map, part: Part) {
         self.check(&source, out, to);
         part.check();
         if self.has_strips(source.map, to) {

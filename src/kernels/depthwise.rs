@@ -77,7 +77,7 @@ impl Depthwise {
     ///
     /// # Panics
     /// Where the maps do not fit the filters, each other or their numbers.
-    pub fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
+    pub(super) fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
         source.check(self.isa, batch.items);
         let target = target.checked(self.isa, batch.items);
         let (from, to) = (source.map, target.map);

@@ -14,7 +14,7 @@ use super::view::{Source, Target};
 ///
 /// # Panics
 /// Where the maps do not fit each other or their numbers.
-pub fn add(
+pub(super) fn add(
     isa: Isa,
     sources: [Source<'_>; 2],
     target: Target<'_>,
@@ -33,7 +33,7 @@ pub fn add(
 ///
 /// # Panics
 /// Where the maps do not fit each other or their numbers.
-pub fn add_in_place(
+pub(super) fn add_in_place(
     isa: Isa,
     source: Source<'_>,
     target: Target<'_>,
@@ -53,7 +53,7 @@ pub fn add_in_place(
 ///
 /// # Panics
 /// Where the maps or the factors do not fit each other or their numbers.
-pub fn multiply(isa: Isa, source: Source<'_>, factors: &[f32], target: Target<'_>, batch: Batch) {
+pub(super) fn multiply(isa: Isa, source: Source<'_>, factors: &[f32], target: Target<'_>, batch: Batch) {
     let target = target.checked(isa, batch.items);
     check(isa, &source, &target, batch.items);
     multiply_blocks(
@@ -69,7 +69,7 @@ pub fn multiply(isa: Isa, source: Source<'_>, factors: &[f32], target: Target<'_
 ///
 /// # Panics
 /// As [`multiply`].
-pub fn multiply_in_place(isa: Isa, target: Target<'_>, factors: &[f32], batch: Batch) {
+pub(super) fn multiply_in_place(isa: Isa, target: Target<'_>, factors: &[f32], batch: Batch) {
     let target = target.checked(isa, batch.items);
     let own = |item, pixel| (target.pixel(item, pixel).cast_const(), target.map.stride);
     multiply_blocks(isa, own, factors, &target, batch);
@@ -115,7 +115,7 @@ impl Affine {
     ///
     /// # Panics
     /// Where the maps do not fit the channels, each other or their numbers.
-    pub fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
+    pub(super) fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
         let target = target.checked(self.isa, batch.items);
         check(self.isa, &source, &target, batch.items);
         self.blocks(
@@ -129,7 +129,7 @@ impl Affine {
     ///
     /// # Panics
     /// Where it does not fit the channels or its numbers.
-    pub fn run_in_place(&self, target: Target<'_>, batch: Batch) {
+    pub(super) fn run_in_place(&self, target: Target<'_>, batch: Batch) {
         let target = target.checked(self.isa, batch.items);
         let own = |item, pixel| (target.pixel(item, pixel).cast_const(), target.map.stride);
         self.blocks(own, &target, batch);

@@ -124,7 +124,7 @@ impl First {
     ///
     /// # Panics
     /// Where numbers are too few for their layouts, or windows reach beyond the image's border.
-    pub fn run(
+    pub(super) fn run(
         &self,
         (packed, image, items): (&[f32], Image, usize),
         function: Option<Activation>,

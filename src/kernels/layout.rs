@@ -22,7 +22,7 @@ pub struct Planes<'a> {
 ///
 /// # Panics
 /// Where the maps do not fit each other or their numbers.
-pub fn copy_channels(isa: Isa, source: Source<'_>, target: Target<'_>, offset: usize, batch: Batch) {
+pub(super) fn copy_channels(isa: Isa, source: Source<'_>, target: Target<'_>, offset: usize, batch: Batch) {
     source.check(isa, batch.items);
     let target = target.checked(isa, batch.items);
     let (from, to) = (source.map, target.map);
@@ -61,7 +61,7 @@ pub fn copy_channels(isa: Isa, source: Source<'_>, target: Target<'_>, offset: u
 ///
 /// # Panics
 /// Where the maps do not fit each other or their numbers.
-pub fn pad(isa: Isa, source: Source<'_>, target: Target<'_>, start: [usize; 2], batch: Batch) {
+pub(super) fn pad(isa: Isa, source: Source<'_>, target: Target<'_>, start: [usize; 2], batch: Batch) {
     source.check(isa, batch.items);
     let target = target.checked(isa, batch.items);
     let (from, to) = (source.map, target.map);
@@ -94,7 +94,7 @@ pub fn pad(isa: Isa, source: Source<'_>, target: Target<'_>, start: [usize; 2], 
 ///
 /// # Panics
 /// Where the planes are not items × channels of `target`, or do not fit it, or it does not fit its numbers.
-pub fn from_planes(isa: Isa, planes: Planes<'_>, target: Target<'_>, start: [usize; 2], batch: Batch) {
+pub(super) fn from_planes(isa: Isa, planes: Planes<'_>, target: Target<'_>, start: [usize; 2], batch: Batch) {
     let target = target.checked(isa, batch.items);
     let to = target.map;
     check_inside(start, [planes.height, planes.width], &to);
@@ -125,7 +125,7 @@ pub fn from_planes(isa: Isa, planes: Planes<'_>, target: Target<'_>, start: [usi
 ///
 /// # Panics
 /// Where there are not as many numbers in `planes` as in the maps, or the maps do not fit theirs.
-pub fn to_planes(isa: Isa, source: Source<'_>, planes: Output<'_>, batch: Batch) {
+pub(super) fn to_planes(isa: Isa, source: Source<'_>, planes: Output<'_>, batch: Batch) {
     /// Channels at a time, as many as lie in one cache line.
     const BLOCK: usize = 16;
     source.check(isa, batch.items);

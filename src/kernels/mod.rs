@@ -21,6 +21,8 @@ mod peak;
 mod pool;
 #[cfg(test)]
 mod reference;
+mod task;
+mod team;
 mod tile;
 mod vector;
 mod view;
@@ -30,20 +32,24 @@ mod winograd;
 #[cfg(test)]
 mod testing;
 
-pub use activation::{Activation, activate};
+use batch::Batch;
+use output::{Output, Part};
+#[cfg(test)]
+use view::Target;
+
+pub use activation::Activation;
 pub use aligned::Aligned;
-pub use batch::Batch;
 pub use conv::{Conv, Filters, Job, MAX_TAPS};
 pub use depthwise::Depthwise;
-pub use elementwise::{Affine, add, add_in_place, multiply, multiply_in_place};
+pub use elementwise::Affine;
 pub use first::{First, Image};
 pub use isa::Isa;
-pub use layout::{Planes, copy_channels, from_planes, pad, to_planes};
+pub use layout::Planes;
 pub use map::Map;
 pub use norm::LayerNorm;
-pub use output::{Output, Part};
 pub use peak::{fma_burst, read_sum};
-pub use pool::{avg_pool, global_avg_pool, max_pool};
-pub use view::{Source, Target};
+pub use task::{Kernel, Task};
+pub use team::{Alone, Team};
+pub use view::Source;
 pub use windows::Windows;
 pub use winograd::{Square, Winograd};

@@ -49,7 +49,7 @@ impl LayerNorm {
     ///
     /// # Panics
     /// Where the maps do not fit the channels, each other or their numbers.
-    pub fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
+    pub(super) fn run(&self, source: Source<'_>, target: Target<'_>, batch: Batch) {
         source.check(self.isa, batch.items);
         let target = target.checked(self.isa, batch.items);
         let shape = |map: &Map| [map.height, map.width, map.channels];

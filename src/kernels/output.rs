@@ -2,9 +2,10 @@
 
 use std::marker::PhantomData;
 
-/// The numbers a kernel writes. Several threads may write one output, each its own [`Part`] of one kernel.
+/// The numbers a kernel writes. Several threads may write one output, each its own [`Part`] of one kernel:
+/// [`Task`](super::Task) sees to it.
 #[derive(Debug)]
-pub struct Output<'a> {
+pub(super) struct Output<'a> {
     start: *mut f32,
     len: usize,
     owner: PhantomData<&'a mut [f32]>,
@@ -12,17 +13,17 @@ pub struct Output<'a> {
 
 // SAFETY: it is a borrowed slice; who shares it vouches for disjoint writes.
 unsafe impl Send for Output<'_> {}
-// SAFETY: as above; through a shared reference nothing is written but by unsafe code.
+// SAFETY: as above.
 unsafe impl Sync for Output<'_> {}
 
 /// One of several equal shares of a kernel's work. Shares of one kernel write disjoint numbers, and which share writes a
 /// number does not change its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub(super) struct Part {
     /// Which, from 0.
-    pub index: usize,
+    pub(super) index: usize,
     /// Of how many, at least 1.
-    pub of: usize,
+    pub(super) of: usize,
 }
 
 impl<'a> From<&'a mut [f32]> for Output<'a> {
@@ -41,7 +42,7 @@ impl<'a> Output<'a> {
     /// # Safety
     /// They are valid for reads and writes during `'a`, and nothing else reads or writes them meanwhile but kernels given
     /// an output over them, whose [`Part`]s are disjoint.
-    pub unsafe fn new(start: *mut f32, len: usize) -> Self {
+    pub(super) unsafe fn new(start: *mut f32, len: usize) -> Self {
         Self {
             start,
             len,
@@ -60,10 +61,10 @@ impl<'a> Output<'a> {
 
 impl Part {
     /// All of the work.
-    pub const WHOLE: Self = Self { index: 0, of: 1 };
+    pub(super) const WHOLE: Self = Self { index: 0, of: 1 };
 
     /// This share of `count` things.
-    pub fn range(self, count: usize) -> std::ops::Range<usize> {
+    pub(super) fn range(self, count: usize) -> std::ops::Range<usize> {
         count * self.index / self.of..count * (self.index + 1) / self.of
     }
 }

@@ -14,7 +14,7 @@ use super::windows::Windows;
 ///
 /// # Panics
 /// Where a window lies beyond the map, or the maps do not fit each other or their numbers.
-pub fn max_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'_>, batch: Batch) {
+pub(super) fn max_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'_>, batch: Batch) {
     let target = target.checked(isa, batch.items);
     check(isa, &windows, &source, &target, batch.items);
     for (item, rows) in batch.rows(target.map.height) {
@@ -28,7 +28,7 @@ pub fn max_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'
 ///
 /// # Panics
 /// As [`max_pool`], and where the windows are dilated.
-pub fn avg_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'_>, batch: Batch) {
+pub(super) fn avg_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'_>, batch: Batch) {
     let target = target.checked(isa, batch.items);
     check(isa, &windows, &source, &target, batch.items);
     assert_eq!(windows.dilation, [1; 2], "means are of windows without gaps");
@@ -42,7 +42,7 @@ pub fn avg_pool(isa: Isa, windows: Windows, source: Source<'_>, target: Target<'
 ///
 /// # Panics
 /// Where it has not, or the maps do not fit each other or their numbers.
-pub fn global_avg_pool(isa: Isa, source: Source<'_>, target: Target<'_>, batch: Batch) {
+pub(super) fn global_avg_pool(isa: Isa, source: Source<'_>, target: Target<'_>, batch: Batch) {
     source.check(isa, batch.items);
     let target = target.checked(isa, batch.items);
     assert_eq!(target.map.channels, source.map.channels, "maps of other channels");

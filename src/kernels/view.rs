@@ -15,11 +15,11 @@ pub struct Source<'a> {
 
 /// Maps to write.
 #[derive(Debug)]
-pub struct Target<'a> {
+pub(super) struct Target<'a> {
     /// The first item's first number, and all that follow.
-    pub values: Output<'a>,
+    pub(super) values: Output<'a>,
     /// How each item lies in them.
-    pub map: Map,
+    pub(super) map: Map,
 }
 
 impl Source<'_> {

@@ -136,18 +136,24 @@ impl Winograd {
         self.square.side()
     }
 
-    /// Numbers of scratch that each part needs.
+    /// Numbers of scratch that each thread needs, in whole cache lines.
     pub fn scratch_len(&self, items: usize, to: Map) -> usize {
         let count = (items * Squares::new(to, self.square.side()).count()).min(MAX_SQUARES);
         let [inputs, sums] = self.matrix_lens(count);
-        self.square.matrices() * (inputs + sums)
+        (self.square.matrices() * (inputs + sums)).next_multiple_of(16)
     }
 
     /// Convolves `part` of the outputs. `scratch` is this part's alone and best begins on a cache line.
     ///
     /// # Panics
     /// Where numbers are too few for their layouts, or scratch for [`scratch_len`](Self::scratch_len).
-    pub fn run(&self, source: Job<'_>, (out, to): (&Output<'_>, Map), scratch: &mut [f32], part: Part) {
+    pub(super) fn run(
+        &self,
+        source: Job<'_>,
+        (out, to): (&Output<'_>, Map),
+        scratch: &mut [f32],
+        part: Part,
+    ) {
         self.check(&source, out, to);
         part.check();
         let needed = self.scratch_len(source.items, to);

@@ -9,7 +9,7 @@ use clap::builder::RangedI64ValueParser;
 
 use crate::config::Config;
 use crate::engine::device::Device;
-use crate::engine::{EngineError, Plan, Reference, available_cores};
+use crate::engine::{EngineError, Options, Plan, Reference, available_cores};
 use crate::kernels::Isa;
 use crate::model::{Graph, Input, ModelName, Version, Weights, arch};
 
@@ -87,11 +87,14 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 /// Measures, unless the figures could not be compared with the `baseline`.
 fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Report, CliError> {
     let network = Network::of(args, config)?;
-    let isa = Isa::detect();
+    let options = config.engine.options();
+    let isa = options.instructions.isa();
     let mut report = network.blank(isa, args.seconds);
     baseline.map_or(Ok(()), |baseline| comparable(baseline, &report))?;
     let device = config.engine.device.open().map_err(engine)?;
-    let subject = network.compile(&device, args.reference).map_err(engine)?;
+    let subject = network
+        .compile(&device, &options, args.reference)
+        .map_err(engine)?;
     let (batches, threads) = (sizes(&args.batches), args.threads());
     let course = Course {
         batches: &batches,
@@ -131,12 +134,12 @@ impl Network {
         })
     }
 
-    fn compile(&self, device: &Device, reference: bool) -> Result<Subject, EngineError> {
+    fn compile(&self, device: &Device, options: &Options, reference: bool) -> Result<Subject, EngineError> {
         let (graph, weights) = (&self.graph, &self.weights);
         let reference = reference.then(|| Reference::new(graph, weights, device));
         Ok(Subject {
             input: graph.input,
-            plan: Plan::compile(self.version, graph, weights, device)?,
+            plan: Plan::compile(self.version, graph, weights, device, options)?,
             reference: reference.transpose()?,
         })
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::engine::device::Device;
-use crate::engine::{Plan, prepare_thread};
+use crate::engine::{Options, Plan, prepare_thread};
 use crate::model::{ModelName, Version};
 use crate::registry::{Entry, Registry};
 
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let registry = registry(config)?;
     let device = config.engine.device.open().map_err(engine)?;
     prepare_thread();
-    let verdicts = verdicts(&registry, args.name.as_ref(), &device)?;
+    let verdicts = verdicts(&registry, args.name.as_ref(), (&device, &config.engine.options()))?;
     print(&if args.json {
         json(&verdicts)?
     } else {
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 fn verdicts(
     registry: &Registry,
     name: Option<&ModelName>,
-    device: &Device,
+    engine: (&Device, &Options),
 ) -> Result<Vec<Verdict>, CliError> {
     let entries = match name {
         Some(name) => vec![registry.entry(name).map_err(data)?],
@@ -78,7 +78,7 @@ fn verdicts(
         let one = |&version: &Version| {
             verdict(
                 Some(version),
-                verify(registry, &entry.name, version, device).err(),
+                verify(registry, &entry.name, version, engine).err(),
             )
         };
         entry.versions.iter().map(one).collect()
@@ -87,9 +87,15 @@ fn verdicts(
 }
 
 /// As a server would load it, with one forward pass.
-fn verify(registry: &Registry, name: &ModelName, version: Version, device: &Device) -> Result<(), String> {
+fn verify(
+    registry: &Registry,
+    name: &ModelName,
+    version: Version,
+    (device, options): (&Device, &Options),
+) -> Result<(), String> {
     let loaded = registry.load(name, version).map_err(|e| e.to_string())?;
-    let plan = Plan::compile(version, &loaded.graph, &loaded.weights, device).map_err(|e| e.to_string())?;
+    let plan =
+        Plan::compile(version, &loaded.graph, &loaded.weights, device, options).map_err(|e| e.to_string())?;
     plan.warm_up(1).map_err(|e| e.to_string())
 }
 
@@ -121,7 +127,7 @@ mod tests {
         let (good, damaged) = (models.publish("tiny", 1), models.publish("tiny", 2));
         models.damage("tiny", damaged);
         let registry = Registry::open(models.path()).unwrap();
-        let all = verdicts(&registry, None, &Device::Cpu).unwrap();
+        let all = verdicts(&registry, None, (&Device::Cpu, &Options::default())).unwrap();
         let versions: Vec<Option<Version>> = all.iter().map(|verdict| verdict.version).collect();
         assert_eq!(versions, [None, Some(good), Some(damaged)]);
         assert_eq!((&all[0].error, &all[1].error), (&None, &None));
@@ -132,10 +138,10 @@ mod tests {
             "{text}"
         );
         assert_eq!(
-            verdicts(&registry, Some(&all[1].name), &Device::Cpu).unwrap(),
+            verdicts(&registry, Some(&all[1].name), (&Device::Cpu, &Options::default())).unwrap(),
             all[1..]
         );
         let unknown = "other".parse().unwrap();
-        assert!(verdicts(&registry, Some(&unknown), &Device::Cpu).is_err());
+        assert!(verdicts(&registry, Some(&unknown), (&Device::Cpu, &Options::default())).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::config::Config as ServerConfig;
 use crate::dataset::{Dataset, DatasetError, Part, Source, Split};
+use crate::engine::Options;
 use crate::engine::device::Device;
 use crate::model::{Graph, ModelName, Version, Weights};
 use crate::preprocess::{Limits, Preprocessor};
@@ -32,6 +33,8 @@ pub(super) struct Subject {
     pub(super) recipe: Recipe,
     pub(super) config: Config,
     pub(super) device: Device,
+    /// How the version is compiled for its evaluation.
+    pub(super) options: Options,
 }
 
 impl Subject {
@@ -63,6 +66,7 @@ impl Subject {
             data,
             test,
             device,
+            options: config.engine.options(),
             entry,
         })
     }

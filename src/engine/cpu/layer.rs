@@ -6,8 +6,14 @@ use super::layout::Layout;
 use super::memory::{Memory, Span};
 use crate::engine::explain::LayerCost;
 use crate::kernels::{
-    self, Activation, Batch, Conv, First, Image, Isa, Job, Map, Output, Planes, Source, Target, Winograd,
+    self, Activation, Alone, Conv, First, Image, Isa, Job, Kernel as Computed, Map, Planes, Source, Task,
+    Team, Winograd,
 };
+
+/// Floating-point operations in about the time in which a number is read and written.
+const FLOPS_PER_NUMBER: u64 = 16;
+/// Work of a layer, as numbers read and written, from which on several threads share it: some 20 µs of one.
+const SHARED: u64 = 32 * 1024;
 
 /// Computes one value, or a part of one.
 #[derive(Debug)]
@@ -77,65 +83,93 @@ pub(super) struct Run<'a> {
     pub(super) isa: Isa,
     pub(super) memory: &'a Memory,
     pub(super) arena: &'a mut [f32],
-    /// Of [`Layer::scratch`] numbers of the layer that needs most.
+    /// Of [`Layer::scratch`] numbers of the layer that needs most, for each thread of the team.
     pub(super) scratch: &'a mut [f32],
     /// The images of the whole batch, channels first.
     pub(super) images: &'a [f32],
     pub(super) span: Span,
+    /// Shares the larger layers.
+    pub(super) team: &'a dyn Team,
 }
 
 impl Layer {
     pub(super) fn run(&self, run: &mut Run<'_>) {
-        let (isa, span) = (run.isa, run.span);
-        let (images, batch) = (run.images, Batch::whole(span.count));
+        let (isa, span, images) = (run.isa, run.span, run.images);
+        let team = self.team(run.team, span.count);
         let scratch = std::mem::take(&mut run.scratch);
         let (inputs, output) = self.views(run);
-        let to = self.output.layout.map;
         match &self.kernel {
-            Kernel::Image => {
-                let item = to.channels * to.pixels();
-                self.image(
-                    isa,
-                    &images[span.first * item..][..span.count * item],
-                    output,
-                    batch,
-                );
-            }
             Kernel::Pack(first, image) => {
-                let len = first.packed_len(batch.items, *image);
+                let len = first.packed_len(span.count, *image);
                 let images = &images[span.first * image.len()..][..span.count * image.len()];
                 first.pack_image(images, *image, &mut output[..len]);
-            }
-            Kernel::First(first, image, function) => {
-                let len = first.packed_len(batch.items, *image);
-                let packed = (&inputs[0][..len], *image, batch.items);
-                first.run(packed, *function, (&Output::from(output), to), batch.part);
-            }
-            Kernel::Conv(conv, function) => {
-                conv.run(
-                    self.job(inputs, *function, batch),
-                    &Output::from(output),
-                    to,
-                    batch.part,
-                );
-            }
-            Kernel::Winograd(conv, function) => {
-                let job = self.job(inputs, *function, batch);
-                conv.run(job, (&Output::from(output), to), scratch, batch.part);
             }
             Kernel::Product => {
                 let pairs = inputs[0].iter().zip(inputs[1]);
                 output.iter_mut().zip(pairs).for_each(|(y, (a, b))| *y = a * b);
             }
             Kernel::Rearrange => self.rearrange(inputs[0], output),
-            kernel => match self.sources(inputs) {
-                [Some(source), second] => kernel.run(isa, (source, second), self.target(output), batch),
-                _ => unreachable!("a kernel of maps reads one"),
-            },
+            _ => self.task(isa, (images, span), inputs).run(output, scratch, team),
         }
         run.scratch = scratch;
         if let Some(function) = self.then {
-            kernels::activate(isa, function, self.views(run).1);
+            let over = Task {
+                isa,
+                kernel: Computed::Activate(function),
+                items: span.count,
+                map: self.output.layout.map,
+            };
+            over.run(self.views(run).1, &mut [], team);
+        }
+    }
+
+    /// The calling thread alone where waking the others takes longer than the work.
+    fn team<'a>(&self, team: &'a dyn Team, items: usize) -> &'a dyn Team {
+        if self.is_shared(items) { team } else { &Alone }
+    }
+
+    /// Whether the work for `items` is enough for several threads.
+    pub(super) fn is_shared(&self, items: usize) -> bool {
+        let work = self.flops / FLOPS_PER_NUMBER + self.traffic() as u64;
+        work * items as u64 >= SHARED
+    }
+
+    /// The kernel over the items of `span`.
+    fn task<'a>(&'a self, isa: Isa, (images, span): (&'a [f32], Span), inputs: [&'a [f32]; 2]) -> Task<'a> {
+        let map = self.output.layout.map;
+        let items = span.count;
+        let job = |function| self.job(inputs, function, items);
+        let source = |at: usize| Source {
+            values: inputs[at],
+            map: self.inputs[at].layout.map,
+        };
+        let kernel = match &self.kernel {
+            Kernel::Image => Computed::FromPlanes(planes(images, span, map)),
+            Kernel::First(first, image, function) => {
+                let packed = &inputs[0][..first.packed_len(items, *image)];
+                Computed::First(first, (packed, *image), *function)
+            }
+            Kernel::Conv(conv, function) => Computed::Conv(conv, job(*function)),
+            Kernel::Winograd(conv, function) => Computed::Winograd(conv, job(*function)),
+            Kernel::Depthwise(filters) => Computed::Depthwise(filters, source(0)),
+            Kernel::MaxPool(windows) => Computed::MaxPool(*windows, source(0)),
+            Kernel::AvgPool(windows) => Computed::AvgPool(*windows, source(0)),
+            Kernel::GlobalAvgPool => Computed::GlobalAvgPool(source(0)),
+            Kernel::Affine(affine) => Computed::Affine(affine, source(0)),
+            Kernel::LayerNorm(norm) => Computed::LayerNorm(norm, source(0)),
+            Kernel::Add(function) => Computed::Add([source(0), source(1)], *function),
+            Kernel::Scale => Computed::Scale(source(0), inputs[1]),
+            Kernel::Copy { offset } => Computed::CopyChannels(source(0), *offset),
+            Kernel::Pad(start) => Computed::Pad(source(0), *start),
+            Kernel::Pack(..) | Kernel::Product | Kernel::Rearrange => {
+                unreachable!("{:?} is no task", self.kernel)
+            }
+        };
+        Task {
+            isa,
+            kernel,
+            items,
+            map,
         }
     }
 
@@ -195,7 +229,7 @@ impl Layer {
         text
     }
 
-    /// Numbers that the layer needs beside its values for a batch of `items`.
+    /// Numbers that the layer needs beside its values for a batch of `items`, for each thread.
     pub(super) fn scratch(&self, items: usize) -> usize {
         match &self.kernel {
             Kernel::Winograd(conv, _) => conv.scratch_len(items, self.output.layout.map),
@@ -203,42 +237,15 @@ impl Layer {
         }
     }
 
-    fn job<'a>(&self, inputs: [&'a [f32]; 2], function: Option<Activation>, batch: Batch) -> Job<'a> {
+    fn job<'a>(&self, inputs: [&'a [f32]; 2], function: Option<Activation>, items: usize) -> Job<'a> {
         let residual = self.inputs.get(1).map(|place| (inputs[1], place.layout.map));
         Job {
             values: inputs[0],
             map: self.inputs[0].layout.map,
-            items: batch.items,
+            items,
             residual,
             function,
         }
-    }
-
-    fn sources<'a>(&self, inputs: [&'a [f32]; 2]) -> [Option<Source<'a>>; 2] {
-        std::array::from_fn(|i| {
-            let map = self.inputs.get(i)?.layout.map;
-            Some(Source {
-                values: inputs[i],
-                map,
-            })
-        })
-    }
-
-    fn target<'a>(&self, output: &'a mut [f32]) -> Target<'a> {
-        Target {
-            map: self.output.layout.map,
-            values: output.into(),
-        }
-    }
-
-    fn image(&self, isa: Isa, images: &[f32], output: &mut [f32], batch: Batch) {
-        let Map { height, width, .. } = self.output.layout.map;
-        let planes = Planes {
-            values: images,
-            height,
-            width,
-        };
-        kernels::from_planes(isa, planes, self.target(output), [0; 2], batch);
     }
 
     fn rearrange(&self, from: &[f32], to: &mut [f32]) {
@@ -276,29 +283,12 @@ impl Layer {
     }
 }
 
-impl Kernel {
-    /// Those that read one or two maps and write one.
-    fn run(
-        &self,
-        isa: Isa,
-        (source, second): (Source<'_>, Option<Source<'_>>),
-        target: Target<'_>,
-        batch: Batch,
-    ) {
-        match (self, second) {
-            (Self::Depthwise(filters), _) => filters.run(source, target, batch),
-            (Self::MaxPool(windows), _) => kernels::max_pool(isa, *windows, source, target, batch),
-            (Self::AvgPool(windows), _) => kernels::avg_pool(isa, *windows, source, target, batch),
-            (Self::GlobalAvgPool, _) => kernels::global_avg_pool(isa, source, target, batch),
-            (Self::Affine(affine), _) => affine.run(source, target, batch),
-            (Self::LayerNorm(norm), _) => norm.run(source, target, batch),
-            (Self::Add(function), Some(other)) => {
-                kernels::add(isa, [source, other], target, *function, batch);
-            }
-            (Self::Scale, Some(factors)) => kernels::multiply(isa, source, factors.values, target, batch),
-            (Self::Copy { offset }, _) => kernels::copy_channels(isa, source, target, *offset, batch),
-            (Self::Pad(start), _) => kernels::pad(isa, source, target, *start, batch),
-            (kernel, _) => unreachable!("{kernel:?} has not the maps it reads"),
-        }
+/// The images of `span`, channels first.
+fn planes(images: &[f32], span: Span, map: Map) -> Planes<'_> {
+    let item = map.channels * map.pixels();
+    Planes {
+        values: &images[span.first * item..][..span.count * item],
+        height: map.height,
+        width: map.width,
     }
 }

@@ -9,6 +9,7 @@ use super::layer::{Kernel, Layer, Place};
 use super::layout::Layout;
 use super::memory::Lifetime;
 use crate::engine::compile::Program;
+use crate::engine::options::Options;
 use crate::engine::step::{self, Step};
 use crate::kernels::{
     Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Square, Windows, Winograd,
@@ -28,7 +29,7 @@ pub(super) struct Lowered {
 }
 
 /// Lowers `program`, whose weights are on the CPU.
-pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Lowered> {
+pub(super) fn lower(program: &Program, input: Input, options: &Options) -> Result<Lowered> {
     let shape = Shape::Map {
         channels: input.channels,
         height: input.height,
@@ -36,7 +37,8 @@ pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Lowered
     };
     let mut lowering = Lowering {
         program,
-        isa,
+        isa: options.instructions.isa(),
+        winograd: options.winograd,
         layers: Vec::new(),
         storages: Vec::new(),
         values: vec![None; program.steps.len() + 1],
@@ -77,6 +79,7 @@ fn readers(program: &Program) -> Vec<Vec<usize>> {
 struct Lowering<'a> {
     program: &'a Program,
     isa: Isa,
+    winograd: bool,
     layers: Vec<Layer>,
     storages: Vec<Lifetime>,
     /// By value.
@@ -282,7 +285,7 @@ impl Lowering<'_> {
         let output = self.target(pool.unwrap_or(index) + 1);
         let to = output.layout.map;
         let square = match pool {
-            None if weights.is_square() => Square::choose(weights.channels, to),
+            None if self.winograd && weights.is_square() => Square::choose(weights.channels, to),
             _ => None,
         };
         let kernel = if let Some(square) = square {

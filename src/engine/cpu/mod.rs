@@ -6,12 +6,15 @@ use candle_core::Result;
 
 use super::compile::Program;
 use super::explain::{Laps, LayerCost};
-use crate::kernels::{self, Aligned, Batch, Isa, Source};
+use super::options::Options;
+use crate::kernels::{Aligned, Alone, Isa, Kernel, Source, Task, Team};
 use crate::model::Input;
+use crew::Crew;
 use layer::{Layer, Place, Run};
 use memory::{Memory, Span};
 
 mod convolution;
+mod crew;
 mod layer;
 mod layout;
 mod lower;
@@ -26,27 +29,37 @@ const CACHED: usize = 128 * 1024;
 #[derive(Debug)]
 pub(super) struct Cpu {
     isa: Isa,
+    /// Threads that share each batch.
+    threads: usize,
     layers: Vec<Layer>,
     memory: Memory,
     output: Place,
-    /// Arenas that no instance is using. One is taken for each batch and given back, so that there are as many as ever
-    /// ran at once, each as large as its largest batch.
-    spare: Mutex<Vec<Arena>>,
+    /// Workplaces that no instance is using. One is taken for each batch and given back, so that there are as many as
+    /// ever ran at once.
+    spare: Mutex<Vec<Workplace>>,
 }
 
-/// The memory of one instance while it computes a batch.
+/// What one instance computes a batch with.
 #[derive(Debug)]
+struct Workplace {
+    crew: Crew,
+    arena: Arena,
+}
+
+/// The memory for a batch, as large as the largest so far.
+#[derive(Debug, Default)]
 struct Arena {
     values: Aligned,
     scratch: Aligned,
 }
 
 impl Cpu {
-    /// Lowers `program`, whose weights are on the CPU, to the instructions `isa`.
-    pub(super) fn lower(program: &Program, input: Input, isa: Isa) -> Result<Self> {
-        let lowered = lower::lower(program, input, isa)?;
+    /// Lowers `program`, whose weights are on the CPU.
+    pub(super) fn lower(program: &Program, input: Input, options: &Options) -> Result<Self> {
+        let lowered = lower::lower(program, input, options)?;
         Ok(Self {
-            isa,
+            isa: options.instructions.isa(),
+            threads: options.threads,
             memory: Memory::plan(&lowered.storages, cut(&lowered.layers)),
             layers: lowered.layers,
             output: lowered.output,
@@ -62,35 +75,47 @@ impl Cpu {
     /// Answers `items` images laid end to end, channels first, with `logits`, items × classes.
     pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut [f32]) {
         let few = self.memory.few(items, CACHED);
-        let mut arena = self.arena(items, few);
-        self.each(items, few, |layer, span| {
-            self.layers[layer].run(&mut self.start(&mut arena, images, span));
-        });
-        let place = self.memory.place(self.output.storage, Span::whole(items, few));
-        let values = &arena.values[place][self.output.offset..];
-        let map = self.output.layout.map;
-        kernels::to_planes(
-            self.isa,
-            Source { values, map },
-            logits.into(),
-            Batch::whole(items),
-        );
-        self.spares().push(arena);
+        let Workplace { crew, mut arena } = self.workplace(items, few);
+        let mut work = |team: &dyn Team| {
+            self.each(items, few, |layer, span| {
+                self.layers[layer].run(&mut self.start((&mut arena, team), images, span));
+            });
+        };
+        if self.layers.iter().any(|layer| layer.is_shared(items)) {
+            crew.work(work);
+        } else {
+            work(&Alone);
+        }
+        self.read(self.output, &arena.values, Span::whole(items, few), logits);
+        self.spares().push(Workplace { crew, arena });
     }
 
-    /// What each layer costs: the medians over `rounds` runs.
+    /// Copies what lies at `place` out of an arena, channels first.
+    fn read(&self, place: Place, arena: &[f32], span: Span, numbers: &mut [f32]) {
+        let values = &arena[self.memory.place(place.storage, span)][place.offset..];
+        let map = place.layout.map;
+        let task = Task {
+            isa: self.isa,
+            kernel: Kernel::ToPlanes(Source { values, map }),
+            items: span.count,
+            map,
+        };
+        task.run(numbers, &mut [], &Alone);
+    }
+
+    /// What each layer costs on one thread: the medians over `rounds` runs.
     pub(super) fn explain(&self, images: &[f32], items: usize, rounds: usize) -> Vec<LayerCost> {
         let mut laps = vec![Laps::default(); self.layers.len()];
         let few = self.memory.few(items, CACHED);
-        let mut arena = self.arena(items, few);
+        let Workplace { crew, mut arena } = self.workplace(items, few);
         for _ in 0..rounds {
             laps.iter_mut().for_each(Laps::begin);
             self.each(items, few, |layer, span| {
-                let mut run = self.start(&mut arena, images, span);
+                let mut run = self.start((&mut arena, &Alone), images, span);
                 laps[layer].time(|| self.layers[layer].run(&mut run));
             });
         }
-        self.spares().push(arena);
+        self.spares().push(Workplace { crew, arena });
         let costs = self.layers.iter().zip(&laps);
         costs
             .map(|(layer, laps)| layer.cost(laps.median() / items.max(1) as f64))
@@ -113,7 +138,12 @@ impl Cpu {
         (cut..self.layers.len()).for_each(|layer| run(layer, whole));
     }
 
-    fn start<'a>(&'a self, arena: &'a mut Arena, images: &'a [f32], span: Span) -> Run<'a> {
+    fn start<'a>(
+        &'a self,
+        (arena, team): (&'a mut Arena, &'a dyn Team),
+        images: &'a [f32],
+        span: Span,
+    ) -> Run<'a> {
         Run {
             isa: self.isa,
             memory: &self.memory,
@@ -121,28 +151,31 @@ impl Cpu {
             scratch: &mut arena.scratch,
             images,
             span,
+            team,
         }
     }
 
-    /// A spare arena that is large enough for `items`, or one made so.
-    fn arena(&self, items: usize, few: usize) -> Arena {
+    /// A spare workplace, or a new one, with memory enough for `items`.
+    fn workplace(&self, items: usize, few: usize) -> Workplace {
         let values = self.memory.len(items, few);
-        let scratch = self
-            .layers
-            .iter()
-            .map(|layer| layer.scratch(items))
-            .max()
-            .unwrap_or(0);
-        match self.spares().pop() {
-            Some(arena) if arena.values.len() >= values && arena.scratch.len() >= scratch => arena,
-            _ => Arena {
+        let scratch = self.layers.iter().map(|layer| layer.scratch(items)).max();
+        let scratch = scratch.unwrap_or(0) * self.threads;
+        let spare = self.spares().pop();
+        let mut workplace = spare.unwrap_or_else(|| Workplace {
+            crew: Crew::new(self.threads),
+            arena: Arena::default(),
+        });
+        let arena = &mut workplace.arena;
+        if arena.values.len() < values || arena.scratch.len() < scratch {
+            *arena = Arena {
                 values: Aligned::zeros(values),
                 scratch: Aligned::zeros(scratch),
-            },
+            };
         }
+        workplace
     }
 
-    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Arena>> {
+    fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Workplace>> {
         // A panic leaves the list whole.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -4,8 +4,9 @@ use candle_core::{Device, Tensor};
 
 use super::*;
 use crate::engine::compile::compile;
+use crate::engine::options::Instructions;
 use crate::engine::tests::{ITEMS, TOLERANCE, everything, images, weights};
-use crate::model::Graph;
+use crate::model::{Graph, arch};
 
 /// What candle's step `name` gives, if any.
 fn candle_values(program: &Program, graph: &Graph, images: &[f32]) -> Vec<(String, Vec<f32>)> {
@@ -36,21 +37,16 @@ fn every_layer_computes_what_candle_computes() {
     let program = compile(&graph, &weights(&graph), &Device::Cpu).unwrap();
     let expected = candle_values(&program, &graph, &images);
     for isa in Isa::available() {
-        let cpu = Cpu::lower(&program, graph.input, isa).unwrap();
-        let Arena {
-            values: mut arena,
-            mut scratch,
-        } = cpu.arena(ITEMS, ITEMS);
+        let options = Options {
+            instructions: Instructions::Only(isa),
+            ..Options::default()
+        };
+        let cpu = Cpu::lower(&program, graph.input, &options).unwrap();
+        let span = Span::whole(ITEMS, ITEMS);
+        let mut arena = cpu.workplace(ITEMS, ITEMS).arena;
         let mut compared = 0;
         for (index, layer) in cpu.layers.iter().enumerate() {
-            layer.run(&mut Run {
-                isa,
-                memory: &cpu.memory,
-                arena: &mut arena,
-                scratch: &mut scratch,
-                images: &images,
-                span: Span::whole(ITEMS, ITEMS),
-            });
+            layer.run(&mut cpu.start((&mut arena, &Alone), &images, span));
             // A join is whole after its last part.
             if cpu.layers[index + 1..]
                 .iter()
@@ -66,16 +62,7 @@ fn every_layer_computes_what_candle_computes() {
             if found.len() != expected.len() {
                 continue;
             }
-            let values = &arena[cpu.memory.place(place.storage, Span::whole(ITEMS, ITEMS))][place.offset..];
-            kernels::to_planes(
-                isa,
-                Source {
-                    values,
-                    map: place.layout.map,
-                },
-                (&mut found[..]).into(),
-                Batch::whole(ITEMS),
-            );
+            cpu.read(place, &arena.values, span, &mut found);
             let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
             let off = found
                 .iter()
@@ -90,4 +77,60 @@ fn every_layer_computes_what_candle_computes() {
         }
         assert!(compared > 15, "{isa}: {compared} layers");
     }
+}
+
+fn lowered(name: &str, options: &Options) -> (Cpu, Graph) {
+    let input = Input {
+        channels: 3,
+        height: 64,
+        width: 48,
+    };
+    let graph = arch::build(name, input, 10).unwrap();
+    let program = compile(&graph, &weights(&graph), &Device::Cpu).unwrap();
+    (Cpu::lower(&program, input, options).unwrap(), graph)
+}
+
+fn logits(cpu: &Cpu, images: &[f32], items: usize) -> Vec<f32> {
+    let mut logits = vec![0.0; items * 10];
+    cpu.run(images, items, &mut logits);
+    logits
+}
+
+#[test]
+fn threads_change_no_bit_of_an_answer() {
+    for name in ["resnet18", "efficientnet_b0"] {
+        let (alone, graph) = lowered(name, &Options::default());
+        let images = images(&graph);
+        for threads in [2, 3] {
+            let options = Options {
+                threads,
+                ..Options::default()
+            };
+            let (shared, _) = lowered(name, &options);
+            for items in [1, ITEMS] {
+                let images = &images[..items * images.len() / ITEMS];
+                let [expected, found] = [&alone, &shared].map(|cpu| logits(cpu, images, items));
+                assert_eq!(found, expected, "{name}, {threads} threads, {items} images");
+            }
+        }
+    }
+}
+
+#[test]
+fn winograd_can_be_switched_off() {
+    let titles = |winograd| {
+        let options = Options {
+            winograd,
+            ..Options::default()
+        };
+        let (cpu, graph) = lowered("resnet18", &options);
+        let costs = cpu.explain(&images(&graph), 1, 1);
+        let by_winograd = costs.iter().filter(|cost| cost.kernel.starts_with("winograd"));
+        (by_winograd.count(), logits(&cpu, &images(&graph), 1))
+    };
+    let ((some, with), (none, without)) = (titles(true), titles(false));
+    assert!(some > 0 && none == 0, "{some} and {none} layers");
+    let largest = without.iter().fold(0f32, |most, logit| most.max(logit.abs()));
+    let off = with.iter().zip(&without).map(|(a, b)| (a - b).abs());
+    assert!(off.fold(0f32, f32::max) <= TOLERANCE * largest);
 }

@@ -59,7 +59,8 @@ pub(super) fn forward(
     weights: &Weights,
 ) -> Result<Duration, CliError> {
     let device = config.engine.device.open().map_err(engine)?;
-    let plan = Plan::compile(Version::FIRST, graph, weights, &device).map_err(engine)?;
+    let plan =
+        Plan::compile(Version::FIRST, graph, weights, &device, &config.engine.options()).map_err(engine)?;
     plan.warm_up(1).map_err(|e| data(e.to_string()))?;
     let preprocessor = Preprocessor::new(Arc::new(spec.clone()));
     let image = preprocessor.tensor(&picture()).map_err(data)?;
