@@ -4,7 +4,7 @@ use super::conv::Cut;
 use super::{Activation, Conv, Filters, Isa, Job, Map, Output, Part, Windows};
 
 /// A convolution of an image of few channels. [`pack_image`](Self::pack_image) lays the image out in rows with a border and
-/// without padding between pixels, so that one row of a window is one run of numbers; [`run`](Self::run) convolves it.
+/// without padding between pixels, so that one row of a window is one run of numbers, which [`Kernel::First`](super::Kernel::First) convolves.
 #[derive(Debug)]
 pub struct First {
     conv: Conv,
@@ -78,7 +78,7 @@ impl First {
         }
     }
 
-    /// Numbers of `items` packed images, which [`pack_image`](Self::pack_image) writes and [`run`](Self::run) reads.
+    /// Numbers of `items` packed images, which [`pack_image`](Self::pack_image) writes and the kernel reads.
     pub fn packed_len(&self, items: usize, image: Image) -> usize {
         items * self.packed(image).item()
     }
