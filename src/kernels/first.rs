@@ -4,7 +4,8 @@ use super::conv::Cut;
 use super::{Activation, Conv, Filters, Isa, Job, Map, Output, Part, Windows};
 
 /// A convolution of an image of few channels. [`pack_image`](Self::pack_image) lays the image out in rows with a border and
-/// without padding between pixels, so that one row of a window is one run of numbers, which [`Kernel::First`](super::Kernel::First) convolves.
+/// without padding between pixels, so that one row of a window is one run of numbers;
+/// [`Kernel::First`](super::Kernel::First) convolves it.
 #[derive(Debug)]
 pub struct First {
     conv: Conv,
