@@ -7,12 +7,14 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::dataset::{Dataset, Part, Source};
 use crate::evaluate::{self, EvaluateError, Report};
-use crate::model::{ModelName, Version};
+use crate::model::{ModelName, Spec, Version};
 
 use super::part::WhichPart;
 use super::table::json;
 use super::version::{self, Which};
 use super::{CliError, Common, print, write};
+
+mod compare;
 
 /// Flags of `sconce evaluate`.
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,9 @@ pub(crate) struct Args {
     /// Its version [default: the champion]
     #[arg(long, value_name = "N")]
     version: Option<Version>,
+    /// Compare two versions on the same images: may the second take the first one's place? Exit code 3 says no
+    #[arg(long, value_names = ["CHAMPION", "CHALLENGER"], num_args = 2, conflicts_with_all = ["version", "html"])]
+    compare: Option<Vec<Version>>,
     /// Labelled images: a folder of idx files, a folder with one folder per label, or a CSV file with path,label
     #[arg(long, value_name = "PATH")]
     data: PathBuf,
@@ -61,6 +66,9 @@ struct Images {
 /// Runs it.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     let config = super::config(common)?;
+    if let Some(&[champion, challenger]) = args.compare.as_deref() {
+        return compare::run(args, &config, [champion, challenger]);
+    }
     let evaluation = evaluation(args, &config)?;
     if let Some(path) = &args.html {
         write(path, &evaluation.report.html(&evaluation.title()))?;
@@ -75,25 +83,44 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
 fn evaluation(args: &Args, config: &Config) -> Result<Evaluation, CliError> {
     let loaded = version::load(config, Some(&args.model), args.version)?;
     let plan = version::compile(config, &loaded)?;
+    let images = images(args, &loaded.spec, config)?;
+    let probabilities = evaluate::probabilities(&plan, &images.data, &images.indices).map_err(failure)?;
+    Ok(Evaluation {
+        model: Which::from(&loaded),
+        report: evaluate::report(&probabilities, &images.labels, &loaded.spec.labels).map_err(failure)?,
+        data: images.what,
+    })
+}
+
+/// The images asked for.
+struct Labelled {
+    data: Dataset,
+    indices: Vec<usize>,
+    /// By the place in `indices`.
+    labels: Vec<u32>,
+    what: Images,
+}
+
+fn images(args: &Args, spec: &Spec, config: &Config) -> Result<Labelled, CliError> {
     let part = args.part();
     let source = Source::detect(&args.data, part).map_err(version::data)?;
-    let data = Dataset::read(&source, &loaded.spec, &config.images).map_err(version::data)?;
+    let data = Dataset::read(&source, spec, &config.images).map_err(version::data)?;
     let indices = if args.hold_out {
         data.split().hold_out
     } else {
         (0..data.len()).collect()
     };
-    let probabilities = evaluate::probabilities(&plan, &data, &indices).map_err(failure)?;
-    let labels: Vec<u32> = indices.iter().map(|&index| data.labels[index]).collect();
-    Ok(Evaluation {
-        model: Which::from(&loaded),
-        report: evaluate::report(&probabilities, &labels, &loaded.spec.labels).map_err(failure)?,
-        data: Images {
-            path: args.data.clone(),
-            part,
-            hold_out: args.hold_out,
-            sha256: data.sha256(),
-        },
+    let what = Images {
+        path: args.data.clone(),
+        part,
+        hold_out: args.hold_out,
+        sha256: data.sha256(),
+    };
+    Ok(Labelled {
+        labels: indices.iter().map(|&index| data.labels[index]).collect(),
+        data,
+        indices,
+        what,
     })
 }
 
@@ -115,16 +142,22 @@ impl Args {
     }
 }
 
-impl Evaluation {
+impl Images {
     fn title(&self) -> String {
-        let part = match (self.data.part, self.data.hold_out) {
+        let part = match (self.part, self.hold_out) {
             (Part::Train, false) => "training images",
             (Part::Test, false) => "test images",
             (Part::Train, true) => "hold-out of the training images",
             (Part::Test, true) => "hold-out of the test images",
         };
+        format!("{}, {part}", self.path.display())
+    }
+}
+
+impl Evaluation {
+    fn title(&self) -> String {
         let Which { name, version } = &self.model;
-        format!("{name} version {version} on {}, {part}", self.data.path.display())
+        format!("{name} version {version} on {}", self.data.title())
     }
 }
 
@@ -138,7 +171,7 @@ mod tests {
     use super::*;
 
     /// `test/<label>/<image>`: four images.
-    fn labelled(models: &Models) -> PathBuf {
+    pub(super) fn labelled(models: &Models) -> PathBuf {
         let root = models.path().join(".data");
         for (label, level) in [("a", 0), ("a", 90), ("b", 180), ("c", 255)] {
             fs::create_dir_all(root.join("test").join(label)).unwrap();
@@ -147,10 +180,11 @@ mod tests {
         root
     }
 
-    fn args(data: PathBuf) -> Args {
+    pub(super) fn args(data: PathBuf) -> Args {
         Args {
             model: "tiny".parse().unwrap(),
             version: None,
+            compare: None,
             data,
             part: None,
             hold_out: false,

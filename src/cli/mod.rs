@@ -95,6 +95,9 @@ pub(crate) enum CliError {
     /// The server that was asked is not healthy.
     #[error("{0}")]
     Unhealthy(String),
+    /// The gate said no.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl CliError {
@@ -105,12 +108,13 @@ impl CliError {
             Self::Data(_) => 65,
             Self::Failed(_) => 70,
             Self::Unhealthy(_) => 1,
+            Self::Refused(_) => 3,
         }
     }
 }
 
 /// Runs the program: 0 when all is well, 64 for a wrong command line or configuration, 65 for wrong data, 1 for an
-/// unhealthy server, 70 else.
+/// unhealthy server, 3 for a refusal by the gate, 70 else.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

@@ -143,7 +143,7 @@ impl Plan {
     }
 
     /// Levels of 0 to 1 in a pattern that no layer sees as blank.
-    fn pattern(&self, items: usize) -> Vec<f32> {
+    pub(crate) fn pattern(&self, items: usize) -> Vec<f32> {
         (0..items * self.input_len())
             .map(|i| (i % 17) as f32 / 16.0)
             .collect()

@@ -8,6 +8,7 @@ use crate::engine::EngineError;
 
 mod calibration;
 mod confusion;
+pub mod gate;
 mod html;
 mod interval;
 mod metrics;
@@ -22,7 +23,7 @@ pub use confusion::{Confusion, MAX_MATRIX_CLASSES};
 pub use interval::Interval;
 pub use metrics::MAX_TOP_K;
 pub use plots::escape;
-pub use serving::probabilities;
+pub use serving::{latencies, probabilities};
 
 use confusion::Counts;
 use scores::Scores;

@@ -1,6 +1,7 @@
-//! Probabilities of labelled images, by the plan that would serve them.
+//! Answers and times of the plan that would serve.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::dataset::Dataset;
 use crate::engine::{EngineError, Plan, available_cores, prepare_thread};
@@ -55,6 +56,39 @@ fn check(plan: &Plan, data: &Dataset, indices: &[usize]) -> Result<(), EvaluateE
         return Ok(());
     };
     Err(EvaluateError::Shape(problem))
+}
+
+/// Rounds of timing, each of which gives a percentile of its own.
+const ROUNDS: usize = 3;
+/// Images of a round at most, and its time at most.
+const TIMED: usize = 1_000;
+const ROUND_TIME: Duration = Duration::from_millis(700);
+
+/// The 99th percentile of the time that one image takes on this thread, in seconds: both plans in turns, the median over
+/// rounds.
+pub fn latencies(plans: [&Plan; 2]) -> Result<[f64; 2], EngineError> {
+    let inputs = plans.map(|plan| plan.pattern(1));
+    let mut logits = Vec::new();
+    let mut percentiles = [[0.0; ROUNDS]; 2];
+    for round in 0..ROUNDS {
+        let mut times = [Vec::new(), Vec::new()];
+        let begun = Instant::now();
+        while times[0].len() < TIMED && (begun.elapsed() < ROUND_TIME || times[0].is_empty()) {
+            for ((plan, input), times) in plans.iter().zip(&inputs).zip(&mut times) {
+                let start = Instant::now();
+                plan.run(input, 1, &mut logits)?;
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+        for (times, percentiles) in times.iter_mut().zip(&mut percentiles) {
+            times.sort_by(f64::total_cmp);
+            percentiles[round] = times[times.len() * 99 / 100];
+        }
+    }
+    Ok(percentiles.map(|mut rounds| {
+        rounds.sort_by(f64::total_cmp);
+        rounds[ROUNDS / 2]
+    }))
 }
 
 fn rows(plan: &Plan, data: &Dataset, indices: &[usize]) -> Result<Vec<f64>, EvaluateError> {
@@ -118,6 +152,16 @@ mod tests {
         }
         let source = Source::ImageFolder(folder.path().to_owned());
         Dataset::read(&source, &spec(height), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn both_plans_are_timed() {
+        let plan = plan(3);
+        let seconds = latencies([&plan, &plan]).unwrap();
+        assert!(
+            seconds.iter().all(|&time| time > 0.0 && time.is_finite()),
+            "{seconds:?}"
+        );
     }
 
     #[test]

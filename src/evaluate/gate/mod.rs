@@ -1,0 +1,184 @@
+//! Whether a challenger may take the champion's place: paired tests on the same images, each with its numbers.
+
+use serde::{Deserialize, Serialize};
+
+use super::scores::{Scores, top_1};
+use super::{BINS, EvaluateError, Interval, calibration};
+
+mod checks;
+mod pairs;
+mod significance;
+mod text;
+
+pub use checks::{Calibration, Harm, Latency, NonInferiority, Superiority};
+pub use pairs::Pairs;
+
+/// What the gate asks. The defaults' error rates are those that this module's tests simulate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// Accuracy that the challenger may lack at most, as a share; the lower 95 % bound must lie above.
+    pub margin: f64,
+    /// Images at least: with fewer, too little is known.
+    pub min_images: usize,
+    /// Chance of each family of tests to find what is not there.
+    pub alpha: f64,
+    /// Recall that a class may lose at most, as a share, where the loss is significant.
+    pub max_class_drop: f64,
+    /// How much the expected calibration error may rise.
+    pub max_ece_rise: f64,
+    /// How many times the champion's 99th percentile of one image's time the challenger may take.
+    pub max_latency_ratio: f64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            margin: 0.005,
+            min_images: 1_000,
+            alpha: 0.05,
+            max_class_drop: 0.02,
+            max_ece_rise: 0.01,
+            max_latency_ratio: 1.2,
+        }
+    }
+}
+
+/// Images on which the challenger is to be better: what the new training was for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// What they are called, such as `feedback`.
+    pub name: String,
+    /// Rows of the compared images.
+    pub rows: Vec<usize>,
+}
+
+/// The answers of both models to the same images, rows of one probability per class in the order of `labels`.
+#[derive(Clone, Copy, Debug)]
+pub struct Answers<'a> {
+    /// Of the model that serves.
+    pub champion: &'a [f64],
+    /// Of the one that is to.
+    pub challenger: &'a [f64],
+    /// The right class of each image.
+    pub labels: &'a [u32],
+    /// The classes' names.
+    pub names: &'a [String],
+}
+
+/// What the gate found, with every number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the challenger may be promoted.
+    pub blessed: bool,
+    /// Why not: a sentence for each check that failed, in their order.
+    pub reasons: Vec<String>,
+    /// What was asked.
+    pub rules: Rules,
+    /// Images.
+    pub n: usize,
+    /// The champion's accuracy.
+    pub champion: Share,
+    /// The challenger's.
+    pub challenger: Share,
+    /// Is it not worse?
+    pub non_inferiority: NonInferiority,
+    /// Is it better where that was wanted?
+    pub superiority: Vec<Superiority>,
+    /// Does a class lose? In the network's order.
+    pub harm: Vec<Harm>,
+    /// Do its probabilities still mean what they say?
+    pub calibration: Calibration,
+    /// Is it as quick? Absent where it was not timed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+}
+
+/// A share of images with its interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    /// The share.
+    pub value: f64,
+    /// Its 95 % Wilson interval.
+    pub interval: Interval,
+}
+
+impl Share {
+    fn of(hits: usize, n: usize) -> Self {
+        Self {
+            value: hits as f64 / n as f64,
+            interval: Interval::wilson(hits, n),
+        }
+    }
+}
+
+/// Compares both models. `slices` say where the challenger must be better (on one of them at least); with none, nowhere.
+/// `latency` is each model's 99th percentile of one image's time in seconds, champion first, where it was measured.
+pub fn compare(
+    answers: Answers<'_>,
+    slices: &[Slice],
+    latency: Option<[f64; 2]>,
+    rules: &Rules,
+) -> Result<Verdict, EvaluateError> {
+    let classes = answers.names.len();
+    let both = [answers.champion, answers.challenger].map(|rows| Scores::new(rows, answers.labels, classes));
+    let [champion, challenger] = both;
+    let (champion, challenger) = (champion?, challenger?);
+    let n = champion.len();
+    let outcomes: Vec<[bool; 2]> = champion
+        .rows()
+        .zip(challenger.rows())
+        .map(|((a, label), (b, _))| [top_1(a) == label, top_1(b) == label])
+        .collect();
+    let all = Pairs::of(outcomes.iter().copied());
+    let ece = [&champion, &challenger].map(|scores| calibration::ece(&calibration::bins(scores)));
+    let verdict = Verdict {
+        blessed: false,
+        reasons: Vec::new(),
+        rules: *rules,
+        n,
+        champion: Share::of(all.champion_hits(), n),
+        challenger: Share::of(all.challenger_hits(), n),
+        non_inferiority: NonInferiority::test(all, rules),
+        superiority: checks::superiority(&outcomes, slices, rules)?,
+        harm: checks::harm(&outcomes, &answers, rules),
+        calibration: Calibration::test(ece, rules),
+        latency: latency.map(|seconds| Latency::test(seconds, rules)),
+    };
+    let reasons = verdict.failures();
+    Ok(Verdict {
+        blessed: reasons.is_empty(),
+        reasons,
+        ..verdict
+    })
+}
+
+impl Verdict {
+    /// For a terminal.
+    pub fn text(&self) -> String {
+        text::text(self)
+    }
+
+    /// A sentence for each check that failed.
+    fn failures(&self) -> Vec<String> {
+        let few = (self.n < self.rules.min_images).then(|| {
+            format!(
+                "{} images are fewer than the {} that a verdict needs",
+                self.n, self.rules.min_images
+            )
+        });
+        let better = checks::nowhere_better(&self.superiority, &self.rules);
+        let harm = self.harm.iter().filter_map(Harm::failure);
+        let quality = [few, self.non_inferiority.failure(), better]
+            .into_iter()
+            .flatten();
+        let trust = [
+            self.calibration.failure(BINS),
+            self.latency.as_ref().and_then(Latency::failure),
+        ];
+        quality.chain(harm).chain(trust.into_iter().flatten()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
