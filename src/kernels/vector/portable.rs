@@ -220,18 +220,18 @@ mod neon {
         unsafe { arm::vfmaq_f32(c, a, b) }
     }
 
-    /// NaN where either is: no bound of ours is NaN.
+    /// Compared and chosen: the instruction for it gives NaN where the bound is NaN, unlike x86-64's.
     #[inline(always)]
     pub(super) fn at_least(x: Register, bound: Register) -> Register {
         // SAFETY: as above.
-        unsafe { arm::vmaxq_f32(x, bound) }
+        unsafe { arm::vbslq_f32(arm::vcgtq_f32(bound, x), bound, x) }
     }
 
-    /// NaN where either is.
+    /// As above.
     #[inline(always)]
     pub(super) fn at_most(x: Register, bound: Register) -> Register {
         // SAFETY: as above.
-        unsafe { arm::vminq_f32(x, bound) }
+        unsafe { arm::vbslq_f32(arm::vcltq_f32(bound, x), bound, x) }
     }
 }
 
