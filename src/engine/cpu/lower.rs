@@ -12,7 +12,8 @@ use crate::engine::compile::Program;
 use crate::engine::options::Options;
 use crate::engine::step::{self, Step};
 use crate::kernels::{
-    Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Square, Windows, Winograd,
+    Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Map, Square, Windows,
+    Winograd,
 };
 use crate::model::Input;
 use crate::model::graph::{Pool, Shape};
@@ -175,21 +176,35 @@ impl Lowering<'_> {
 
     /// Zeros around a map: no layer where only convolutions read it, which see them as their own border.
     fn pad(&mut self, value: usize, step: &Step, inputs: Vec<Place>, [top, _, left, _]: [usize; 4]) {
-        let steps = &self.program.steps;
-        let convolves = |&reader: &usize| {
-            matches!(
-                steps.get(reader).map(|s| &s.kernel),
-                Some(step::Kernel::Conv2d { .. })
-            )
-        };
         let from = step.inputs[0].value;
-        if self.readers[value].iter().all(convolves) && step.then.is_none() {
-            let before = self.pads[from];
-            self.pads[value] = [top + before[0], left + before[1]];
+        let before = [top + self.pads[from][0], left + self.pads[from][1]];
+        let Map { height, width, .. } = inputs[0].layout.map;
+        let size = [height + before[0], width + before[1]];
+        let readers = &self.readers[value];
+        if step.then.is_none() && readers.iter().all(|&reader| self.is_border(reader, value, size)) {
+            self.pads[value] = before;
             self.values[value] = Some(inputs[0]);
         } else {
             self.plain(value, Kernel::Pad([top, left]), inputs, step.then);
         }
+    }
+
+    /// Whether step `reader` can take the zeros around `value` for a border: a convolution that does not add them to its
+    /// sums, whose windows all begin within `size`, the rows and columns up to the map's end.
+    fn is_border(&self, reader: usize, value: usize, size: [usize; 2]) -> bool {
+        let Some(step) = self.program.steps.get(reader) else {
+            return false;
+        };
+        let (step::Kernel::Conv2d { geometry, .. }, Shape::Map { height, width, .. }) =
+            (&step.kernel, step.shape)
+        else {
+            return false;
+        };
+        let adds = step.inputs.iter().skip(1).any(|source| source.value == value);
+        let begins = |axis: usize, count: usize| {
+            (count - 1) * geometry.stride[axis] < size[axis] + geometry.padding[axis]
+        };
+        !adds && begins(0, height) && begins(1, width)
     }
 
     /// Parts that their producers have not written to their place yet are copied there.

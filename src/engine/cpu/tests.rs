@@ -1,5 +1,9 @@
 //! Each layer against candle's step of the same name.
 
+mod exact;
+mod numbers;
+mod plans;
+
 use candle_core::{Device, Tensor};
 
 use super::*;
