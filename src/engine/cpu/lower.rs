@@ -452,6 +452,10 @@ impl Lowering<'_> {
         (weight, bias): (&Tensor, Option<&Tensor>),
     ) -> Result<()> {
         let step = &self.program.steps[index];
+        // What is added to the sums lies as they do.
+        if let Some(added) = inputs.get_mut(1) {
+            *added = self.in_order(*added);
+        }
         let (out, features) = weight.dims2()?;
         let weight = numbers(weight)?;
         let bias = bias.map(numbers).transpose()?.unwrap_or_default();
