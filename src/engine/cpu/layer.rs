@@ -254,7 +254,10 @@ impl Layer {
             .chunks_exact(layout.map.item())
             .zip(to.chunks_exact_mut(item))
         {
-            let places = layout.places().zip(to);
+            // What pads the row is read too, times 0.
+            let (row, padding) = to.split_at_mut(layout.numbers());
+            padding.fill(0.0);
+            let places = layout.places().zip(row);
             places.for_each(|(place, y)| *y = from[place]);
         }
     }
