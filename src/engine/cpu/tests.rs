@@ -3,6 +3,7 @@
 mod exact;
 mod numbers;
 mod plans;
+mod recipe;
 
 use candle_core::{Device, Tensor};
 

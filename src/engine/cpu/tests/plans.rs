@@ -1,12 +1,16 @@
-//! Whole plans of small networks, on every set of instructions and on candle, against the definition of their layers.
+//! Whole plans of random networks, on every set of instructions and on candle, against the definition of their layers.
+
+use std::collections::BTreeSet;
 
 use candle_core::{Device, Tensor};
 use proptest::prelude::*;
-use proptest::test_runner::TestCaseError;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{TestCaseError, TestRunner};
 
-use super::super::{Cpu, Program};
+use super::super::{CACHED, Cpu, Program};
 use super::exact::exact;
 use super::numbers::{images, weights};
+use super::recipe::{Recipe, recipes};
 use crate::engine::compile::compile;
 use crate::kernels::Isa;
 use crate::model::builder::{ConvOptions, GraphBuilder};
@@ -113,6 +117,19 @@ fn check(graph: &Graph, items: usize, seed: u64) -> Result<(), TestCaseError> {
     all.try_for_each(|isa| lowered(isa, (&program, graph), images, &expected))
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        max_global_rejects: 100_000,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_plan_computes_what_its_layers_say(recipe in recipes()) {
+        check(&recipe.graph(), recipe.items, recipe.seed)?;
+    }
+}
+
 #[test]
 fn zeros_around_a_map_may_be_convolved_and_added() {
     let input = Input {
@@ -164,4 +181,65 @@ fn features_of_a_map_may_be_added_to_a_dense_layer() {
     let x = g.add("sum", y, x).unwrap();
     g.linear("classes", x, 5, false).unwrap();
     check(&g.finish().unwrap(), 3, 1).unwrap();
+}
+
+/// What the networks should lead to: kernels by their names, and what people are told of some.
+const KINDS: [&str; 21] = [
+    "Image",
+    "Pack",
+    "First",
+    "Conv",
+    "Winograd",
+    "Depthwise",
+    "MaxPool",
+    "AvgPool",
+    "GlobalAvgPool",
+    "Affine",
+    "LayerNorm",
+    "Add",
+    "Scale",
+    "Product",
+    "Copy",
+    "Pad",
+    "Rearrange",
+    "winograd F(2×2)",
+    "winograd F(4×4)",
+    "+ max-pool 2",
+    "+ sum",
+];
+
+/// Strikes out what the plan of `recipe` is made of. Whether its first layers run for fewer items than it is given.
+fn strike(recipe: &Recipe, missing: &mut BTreeSet<&str>) -> bool {
+    let graph = recipe.graph();
+    let program = compile(&graph, &weights(&graph, recipe.seed), &Device::Cpu).unwrap();
+    let cpu = Cpu::lower(&program, graph.input, Isa::detect()).unwrap();
+    for layer in &cpu.layers {
+        let (debug, text) = (format!("{:?}", layer.kernel), layer.cost(0.0).kernel);
+        let name = debug.split(['(', ' ']).next().unwrap_or_default();
+        missing.retain(|kind| name != *kind && !text.contains(kind));
+    }
+    cpu.memory.cut > 0 && cpu.memory.few(recipe.items, CACHED) < recipe.items
+}
+
+/// The property is worth what its networks reach.
+#[test]
+fn the_networks_reach_every_kernel_and_vary() {
+    let mut runner = TestRunner::deterministic();
+    let (mut missing, mut few, mut varied) = (BTreeSet::from(KINDS), 0, 0);
+    for _ in 0..500 {
+        let recipe = recipes().new_tree(&mut runner).unwrap().current();
+        few += usize::from(strike(&recipe, &mut missing));
+        let graph = recipe.graph();
+        let answers = exact(
+            &graph,
+            &weights(&graph, recipe.seed),
+            &images(graph.input, 2, recipe.seed),
+        );
+        varied += usize::from(variation(&answers) >= VARIATION);
+    }
+    assert!(missing.is_empty(), "no plan has {missing:?}");
+    assert!(
+        few >= 10 && varied >= 450,
+        "{few} plans for few items, {varied} of 500 vary"
+    );
 }
