@@ -108,9 +108,12 @@ impl Memory {
         }
     }
 
-    /// Items at a time of the first layers in a batch of `items`: as many as `numbers` hold.
+    /// Items at a time of the first layers in a batch of `items`: at most as many as `numbers` hold, in even shares, so
+    /// that the last is not a small one.
     pub(super) fn few(&self, items: usize, numbers: usize) -> usize {
-        (numbers / self.few.len.max(1)).clamp(1, items.max(1))
+        let items = items.max(1);
+        let most = (numbers / self.few.len.max(1)).clamp(1, items);
+        items.div_ceil(items.div_ceil(most))
     }
 
     /// Numbers of the arena.
@@ -195,6 +198,10 @@ mod tests {
         assert_eq!(
             [memory.few(8, 340), memory.few(8, 10), memory.few(1, 9999)],
             [2, 1, 1]
+        );
+        assert_eq!(
+            [32, 22, 21].map(|items| memory.few(items, 21 * 160)),
+            [16, 11, 21]
         );
     }
 
