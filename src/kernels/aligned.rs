@@ -1,21 +1,25 @@
 //! Numbers that begin on a cache line.
 
 /// A fixed number of `f32`, zero at first, whose address is a multiple of 64 bytes.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Aligned {
-    lines: Vec<Line>,
+    /// A line longer than needed. Its zeros are the system's own: memory that is written soon is not written twice.
+    values: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// Numbers of a cache line.
+const LINE: usize = 16;
 
 impl Aligned {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
+        let values = vec![0.0f32; len + LINE - 1];
+        let before = values.as_ptr().addr().wrapping_neg() % (LINE * size_of::<f32>());
         Self {
-            lines: vec![Line([0.0; 16]); len.div_ceil(16)],
+            values,
+            start: before / size_of::<f32>(),
             len,
         }
     }
@@ -28,19 +32,23 @@ impl Aligned {
     }
 }
 
+impl Clone for Aligned {
+    fn clone(&self) -> Self {
+        Self::copied(self)
+    }
+}
+
 impl std::ops::Deref for Aligned {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: a Line is 16 f32 without padding, and `len` is at most 16 per line.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.values[self.start..][..self.len]
     }
 }
 
 impl std::ops::DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above; the lines are borrowed for as long as the slice.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.values[self.start..][..self.len]
     }
 }
 

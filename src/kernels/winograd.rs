@@ -1,10 +1,11 @@
 //! Convolution by 3×3 windows in squares of outputs (Winograd), which takes 2.25 or 4 times fewer products.
 
+mod filters;
 mod transform;
 
 use std::ops::Range;
 
-use self::transform::{Four, Outputs, Points, Squares, Two, Windows};
+use self::transform::{Outputs, Squares, Windows};
 use super::conv::MAX_STEP;
 use super::tile::{self, Tile, Width};
 use super::{Aligned, Filters, Isa, Job, Map, Output, Part};
@@ -79,14 +80,6 @@ impl Square {
     fn matrices(self) -> usize {
         (self.side() + 2).pow(2)
     }
-
-    /// G of Lavin and Gray.
-    fn filter(self) -> &'static [[f64; 3]] {
-        match self {
-            Self::Two => &Two::FILTER,
-            Self::Four => &Four::FILTER,
-        }
-    }
 }
 
 impl Winograd {
@@ -110,13 +103,18 @@ impl Winograd {
         );
         let (lanes, padded) = (isa.lanes(), isa.padded(out));
         let mut weights = Aligned::zeros(square.matrices() * channels * padded);
-        for (pair, taps) in weight.chunks_exact(9).enumerate() {
-            let (o, i) = (pair / channels, pair % channels);
-            let first = o / (2 * lanes) * 2 * lanes;
-            let width = (padded - first).min(2 * lanes);
-            let place = channels * first + i * width + (o - first);
-            for (matrix, value) in transformed(square.filter(), taps).enumerate() {
-                weights[matrix * channels * padded + place] = value;
+        let mut job = filters::Filters {
+            weight,
+            out,
+            channels,
+            padded,
+            to: &mut weights,
+        };
+        // SAFETY: an Isa is made only where the processor has its instructions.
+        unsafe {
+            match square {
+                Square::Two => filters::filters_two(isa, &mut job),
+                Square::Four => filters::filters_four(isa, &mut job),
             }
         }
         Self {
@@ -331,18 +329,6 @@ fn cost(channels: usize, to: Map, [side, products, transform]: [usize; 3]) -> us
     let bytes_per_cycle = 16;
     let work = squares * (products / 16 + transform * (channels + to.channels) / 32);
     work.max(products * size_of::<f32>() / bytes_per_cycle)
-}
-
-/// G g Gᵀ of nine taps, row by row.
-fn transformed(filter: &[[f64; 3]], taps: &[f32]) -> impl Iterator<Item = f32> {
-    let side = filter.len();
-    (0..side * side).map(move |at| {
-        let (rows, columns) = (filter[at / side], filter[at % side]);
-        let sum: f64 = (0..9)
-            .map(|tap| rows[tap / 3] * columns[tap % 3] * f64::from(taps[tap]))
-            .sum();
-        sum as f32
-    })
 }
 
 #[cfg(test)]
