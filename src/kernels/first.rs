@@ -10,6 +10,8 @@ use super::{Activation, Conv, Filters, Isa, Job, Map, Output, Part, Windows};
 pub struct First {
     conv: Conv,
     windows: Windows,
+    /// Rows below the image and columns right of it; those before it are the windows' padding.
+    after: [usize; 2],
     channels: usize,
 }
 
@@ -37,11 +39,12 @@ impl Image {
 }
 
 impl First {
-    /// Packs weights. With `pooled`, the largest of each 2×2 square of outputs stands in their place.
+    /// Packs weights. The border is `windows.padding` before the image's rows and columns and `after` behind them. With
+    /// `pooled`, the largest of each 2×2 square of outputs stands in their place.
     ///
     /// # Panics
     /// Where lengths do not meet, or there are several groups or columns of taps with a distance.
-    pub fn pack(isa: Isa, filters: Filters<'_>, windows: Windows, pooled: bool) -> Self {
+    pub fn pack(isa: Isa, filters: Filters<'_>, windows: Windows, after: [usize; 2], pooled: bool) -> Self {
         let Filters {
             weight,
             channels,
@@ -75,6 +78,7 @@ impl First {
         Self {
             conv: if pooled { conv.pooled() } else { conv },
             windows,
+            after,
             channels,
         }
     }
@@ -152,10 +156,10 @@ impl First {
     }
 
     fn packed(&self, image: Image) -> Map {
-        let [rows, columns] = self.windows.padding;
+        let ([above, left], [below, right]) = (self.windows.padding, self.after);
         Map {
-            height: image.height + 2 * rows,
-            width: image.width + 2 * columns,
+            height: above + image.height + below,
+            width: left + image.width + right,
             channels: image.channels,
             stride: image.channels,
         }

@@ -16,6 +16,8 @@ pub(super) struct Layer {
     pub(super) out: usize,
     pub(super) groups: usize,
     pub(super) windows: Windows,
+    /// Rows below and columns right of the input beyond the windows' padding.
+    pub(super) more: [usize; 2],
     pub(super) pooled: bool,
     pub(super) residual: bool,
     pub(super) function: Option<Activation>,
@@ -32,6 +34,7 @@ impl Layer {
             out,
             groups: 1,
             windows,
+            more: [0; 2],
             pooled: false,
             residual: false,
             function: None,
@@ -39,7 +42,7 @@ impl Layer {
         }
     }
 
-    /// Rows and columns before pooling; the border is alike on both sides.
+    /// Rows and columns before pooling.
     fn unpooled(&self) -> [usize; 2] {
         let Windows {
             kernel,
@@ -49,7 +52,7 @@ impl Layer {
         } = self.windows;
         [0, 1].map(|axis| {
             let window = (kernel[axis] - 1) * dilation[axis] + 1;
-            (self.size[axis] + 2 * padding[axis])
+            (self.size[axis] + 2 * padding[axis] + self.more[axis])
                 .checked_sub(window)
                 .map_or(0, |rest| rest / stride[axis] + 1)
         })

@@ -5,6 +5,26 @@ use candle_core::{Result, Tensor, bail};
 use crate::engine::step::{self, Step};
 use crate::kernels::{Filters, MAX_TAPS, Windows};
 
+/// Rows and columns of zeros around a map that its readers see, though they are not stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Border {
+    /// Above and left.
+    pub(super) before: [usize; 2],
+    /// Below and right.
+    pub(super) after: [usize; 2],
+}
+
+impl Border {
+    /// With another around it.
+    pub(super) fn within(self, other: Self) -> Self {
+        let sum = |a: [usize; 2], b: [usize; 2]| [a[0] + b[0], a[1] + b[1]];
+        Self {
+            before: sum(self.before, other.before),
+            after: sum(self.after, other.after),
+        }
+    }
+}
+
 /// What a convolution kernel is packed from.
 pub(super) struct Convolution {
     /// Output × input/groups × kh × kw.
@@ -15,12 +35,15 @@ pub(super) struct Convolution {
     /// Input channels.
     pub(super) channels: usize,
     pub(super) groups: usize,
+    /// Their padding is the whole border before the input.
     pub(super) windows: Windows,
+    /// The whole border behind the input.
+    pub(super) after: [usize; 2],
 }
 
 impl Convolution {
-    /// Of a convolution step, whose input has `before` more rows and columns of zeros before it.
-    pub(super) fn of(step: &Step, before: [usize; 2]) -> Result<Self> {
+    /// Of a convolution step, whose input has a `border` beside the step's own.
+    pub(super) fn of(step: &Step, border: Border) -> Result<Self> {
         let step::Kernel::Conv2d {
             weight,
             bias,
@@ -36,6 +59,10 @@ impl Convolution {
                 step.name
             );
         }
+        let border = border.within(Border {
+            before: geometry.padding,
+            after: geometry.padding,
+        });
         Ok(Self {
             weight: numbers(weight)?,
             bias: bias.as_ref().map(numbers).transpose()?.unwrap_or_default(),
@@ -45,9 +72,10 @@ impl Convolution {
             windows: Windows {
                 kernel: [kh, kw],
                 stride: geometry.stride,
-                padding: [geometry.padding[0] + before[0], geometry.padding[1] + before[1]],
+                padding: border.before,
                 dilation: geometry.dilation,
             },
+            after: border.after,
         })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
 
-use super::convolution::{Convolution, numbers};
+use super::convolution::{Border, Convolution, numbers};
 use super::layer::{Kernel, Layer, Place};
 use super::layout::Layout;
 use super::memory::Lifetime;
@@ -47,7 +47,9 @@ pub(super) fn lower(program: &Program, input: Input, options: &Options) -> Resul
             .chain(program.steps.iter().map(|s| s.shape))
             .collect(),
         readers: readers(program),
-        pads: vec![[0; 2]; program.steps.len() + 1],
+        seen: (0..=program.steps.len())
+            .map(|value| (value, Border::default()))
+            .collect(),
         joins: vec![None; program.steps.len() + 1],
     };
     for index in 0..program.steps.len() {
@@ -87,8 +89,8 @@ struct Lowering<'a> {
     values: Vec<Option<Place>>,
     shapes: Vec<Shape>,
     readers: Vec<Vec<usize>>,
-    /// By value: rows and columns of zeros before it that its readers see, though they are not stored.
-    pads: Vec<[usize; 2]>,
+    /// By value: what its readers read in its place, and the border they see around that; itself, where it is stored.
+    seen: Vec<(usize, Border)>,
     /// By value: the place of a join that its reader makes.
     joins: Vec<Option<Place>>,
 }
@@ -105,7 +107,7 @@ impl Lowering<'_> {
     fn step(&mut self, index: usize) -> Result<()> {
         let step = &self.program.steps[index];
         let value = index + 1;
-        if self.first(index)? {
+        if self.sees_border(index) || self.first(index)? {
             return Ok(());
         }
         let inputs = step
@@ -138,7 +140,9 @@ impl Lowering<'_> {
             }
             step::Kernel::Mul => self.product(value, step, inputs),
             step::Kernel::Concat => self.join(value, inputs),
-            step::Kernel::Pad(border) => self.pad(value, step, inputs, *border),
+            step::Kernel::Pad([top, _, left, _]) => {
+                self.plain(value, Kernel::Pad([*top, *left]), inputs, step.then);
+            }
             step::Kernel::Copy => self.copy(value, step, inputs),
         }
         Ok(())
@@ -174,19 +178,28 @@ impl Lowering<'_> {
         self.values[value] = Some(output);
     }
 
-    /// Zeros around a map: no layer where only convolutions read it, which see them as their own border.
-    fn pad(&mut self, value: usize, step: &Step, inputs: Vec<Place>, [top, _, left, _]: [usize; 4]) {
-        let from = step.inputs[0].value;
-        let before = [top + self.pads[from][0], left + self.pads[from][1]];
-        let Map { height, width, .. } = inputs[0].layout.map;
-        let size = [height + before[0], width + before[1]];
+    /// Whether a step puts zeros around a map that only convolutions read, which then see them as their own border: it
+    /// needs no layer.
+    fn sees_border(&mut self, index: usize) -> bool {
+        let (step, value) = (&self.program.steps[index], index + 1);
+        let step::Kernel::Pad([top, bottom, left, right]) = step.kernel else {
+            return false;
+        };
+        let (from, border) = self.seen[step.inputs[0].value];
+        let Shape::Map { height, width, .. } = self.shapes[from] else {
+            return false;
+        };
+        let border = border.within(Border {
+            before: [top, left],
+            after: [bottom, right],
+        });
+        let size = [height + border.before[0], width + border.before[1]];
         let readers = &self.readers[value];
-        if step.then.is_none() && readers.iter().all(|&reader| self.is_border(reader, value, size)) {
-            self.pads[value] = before;
-            self.values[value] = Some(inputs[0]);
-        } else {
-            self.plain(value, Kernel::Pad([top, left]), inputs, step.then);
+        let seen = step.then.is_none() && readers.iter().all(|&reader| self.is_border(reader, value, size));
+        if seen {
+            self.seen[value] = (from, border);
         }
+        seen
     }
 
     /// Whether step `reader` can take the zeros around `value` for a border: a convolution that does not add them to its
@@ -292,7 +305,7 @@ impl Lowering<'_> {
 
     fn convolution(&mut self, index: usize, inputs: Vec<Place>) -> Result<()> {
         let step = &self.program.steps[index];
-        let weights = Convolution::of(step, self.pads[step.inputs[0].value])?;
+        let weights = Convolution::of(step, self.seen[step.inputs[0].value].1)?;
         if weights.is_depthwise() {
             return self.depthwise(index, &inputs, &weights);
         }
@@ -323,13 +336,11 @@ impl Lowering<'_> {
     /// A convolution that reads nothing but the image: packed for it. False where the step is none.
     fn first(&mut self, index: usize) -> Result<bool> {
         let step = &self.program.steps[index];
-        if !matches!(step.kernel, step::Kernel::Conv2d { .. })
-            || step.inputs.len() != 1
-            || step.inputs[0].value != 0
-        {
+        let (from, border) = self.seen[step.inputs[0].value];
+        if !matches!(step.kernel, step::Kernel::Conv2d { .. }) || step.inputs.len() != 1 || from != 0 {
             return Ok(false);
         }
-        let weights = Convolution::of(step, [0; 2])?;
+        let weights = Convolution::of(step, border)?;
         if weights.groups > 1 || weights.windows.dilation[1] > 1 || weights.channels > MAX_PACKED {
             return Ok(false);
         }
@@ -351,6 +362,7 @@ impl Lowering<'_> {
             self.isa,
             weights.filters(),
             weights.windows,
+            weights.after,
             pool.is_some(),
         ));
         let packed = self.fresh(Layout::of(Shape::Flat(first.packed_len(1, image)), Isa::PORTABLE));
@@ -483,6 +495,7 @@ impl Lowering<'_> {
     }
 
     fn place(&mut self, value: usize) -> Result<Place> {
+        let (value, _) = self.seen[value];
         match self.values[value] {
             Some(place) => Ok(place),
             None if value == 0 => Ok(self.image()),

@@ -64,6 +64,7 @@ prop_compose! {
             out,
             groups,
             windows,
+            more: [0; 2],
             pooled,
             residual,
             function,

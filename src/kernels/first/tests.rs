@@ -15,7 +15,8 @@ fn check(layer: &Layer) {
     let allowed = f64::from(u32::try_from(products).unwrap()) * f64::from(f32::EPSILON) / 2.0;
     for isa in Isa::available() {
         let check = Check::new(isa, layer.clone(), 7);
-        let first = First::pack(isa, check.filters(), layer.windows, layer.pooled);
+        let after = [0, 1].map(|axis| layer.windows.padding[axis] + layer.more[axis]);
+        let first = First::pack(isa, check.filters(), layer.windows, after, layer.pooled);
         check.check(allowed, |source, out, part| {
             let planar = planar(source, image);
             let mut packed = vec![f32::NAN; first.packed_len(source.items, image)];
@@ -51,6 +52,7 @@ prop_compose! {
         out in prop_oneof![1usize..=8, Just(16), Just(32), 33usize..=50].prop_map(|out| out.min(MOST)),
         kernel in [1usize..=7, 1..=7],
         padding in [0usize..=3, 0..=3],
+        more in [0usize..=2, 0..=2],
         stride in [1usize..=2, 1..=2],
         down in 1usize..=2,
         pooled in any::<bool>(),
@@ -62,7 +64,7 @@ prop_compose! {
             _ => windows,
         };
         let function = Some(Activation::Relu);
-        Layer { items, pooled, apart, function, ..Layer::new([size[0], size[1], channels], out, windows) }
+        Layer { items, more, pooled, apart, function, ..Layer::new([size[0], size[1], channels], out, windows) }
     }
 }
 
@@ -104,6 +106,26 @@ fn every_width_of_a_tile() {
     }
 }
 
+/// As TensorFlow has it: a row and a column of zeros behind an image of even sides.
+#[test]
+fn every_width_of_a_tile_with_a_border_behind_the_image_alone() {
+    let widths = if cfg!(miri) { 10..=10 } else { 6..=60 };
+    for width in widths.step_by(2) {
+        let windows = Windows {
+            kernel: [3, 3],
+            stride: [2; 2],
+            ..Windows::POINT
+        };
+        let layer = Layer {
+            items: 2,
+            more: [1; 2],
+            function: Some(Activation::Relu6),
+            ..Layer::new([6, width, 3], MOST.min(32), windows)
+        };
+        check(&layer);
+    }
+}
+
 #[test]
 fn images_and_windows_that_do_not_meet_are_refused() {
     let isa = Isa::PORTABLE;
@@ -116,7 +138,7 @@ fn images_and_windows_that_do_not_meet_are_refused() {
         },
     );
     let check = Check::new(isa, layer, 7);
-    let first = First::pack(isa, check.filters(), check.layer.windows, false);
+    let first = First::pack(isa, check.filters(), check.layer.windows, [0; 2], false);
     let image = Image {
         channels: 3,
         height: 6,
