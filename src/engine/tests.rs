@@ -24,7 +24,7 @@ const DIGIT: Input = Input {
     height: 28,
     width: 28,
 };
-const PHOTO: Input = Input {
+pub(super) const PHOTO: Input = Input {
     channels: 3,
     height: 17,
     width: 20,

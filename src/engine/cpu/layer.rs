@@ -24,6 +24,8 @@ pub(super) struct Layer {
     /// At most two; for a convolution with a residual, that second.
     pub(super) inputs: Vec<Place>,
     pub(super) output: Place,
+    /// Whether the kernel reads its output first, which is then not among the inputs.
+    pub(super) in_place: bool,
     /// Applied over the output, where the kernel does not do it itself.
     pub(super) then: Option<Activation>,
     /// What people call it.
@@ -155,6 +157,9 @@ impl Layer {
             Kernel::MaxPool(windows) => Computed::MaxPool(*windows, source(0)),
             Kernel::AvgPool(windows) => Computed::AvgPool(*windows, source(0)),
             Kernel::GlobalAvgPool => Computed::GlobalAvgPool(source(0)),
+            Kernel::Affine(affine) if self.in_place => Computed::AffineInPlace(affine),
+            Kernel::Add(function) if self.in_place => Computed::AddInPlace(source(0), *function),
+            Kernel::Scale if self.in_place => Computed::ScaleInPlace(inputs[0]),
             Kernel::Affine(affine) => Computed::Affine(affine, source(0)),
             Kernel::LayerNorm(norm) => Computed::LayerNorm(norm, source(0)),
             Kernel::Add(function) => Computed::Add([source(0), source(1)], *function),
@@ -175,7 +180,8 @@ impl Layer {
 
     /// Numbers of an item that it reads and writes.
     pub(super) fn traffic(&self) -> usize {
-        let places = self.inputs.iter().chain([&self.output]);
+        let again = self.in_place.then_some(&self.output);
+        let places = self.inputs.iter().chain([&self.output]).chain(again);
         places.map(|place| place.layout.numbers()).sum()
     }
 

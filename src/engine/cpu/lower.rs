@@ -1,5 +1,7 @@
 //! Turns the steps of a program into layers: kernels chosen, weights packed, values placed.
 
+mod overwrite;
+
 use std::sync::Arc;
 
 use candle_core::{Result, Tensor, bail};
@@ -12,8 +14,7 @@ use crate::engine::compile::Program;
 use crate::engine::options::Options;
 use crate::engine::step::{self, Step};
 use crate::kernels::{
-    Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Map, Square, Windows,
-    Winograd,
+    Activation, Affine, Conv, Depthwise, Filters, First, Image, Isa, LayerNorm, Square, Windows, Winograd,
 };
 use crate::model::Input;
 use crate::model::graph::{Pool, Shape};
@@ -148,8 +149,16 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A kernel that writes `value` to a place of its own.
-    fn plain(&mut self, value: usize, kernel: Kernel, inputs: Vec<Place>, then: Option<Activation>) {
+    /// A kernel that writes `value` over an input, or to a place of its own.
+    fn plain(&mut self, value: usize, kernel: Kernel, mut inputs: Vec<Place>, then: Option<Activation>) {
+        if let Some(at) = self.overwritten(value, &kernel, &inputs) {
+            let output = inputs.remove(at);
+            self.push(value, kernel, inputs, output);
+            self.in_place();
+            self.after(then);
+            self.values[value] = Some(output);
+            return;
+        }
         let output = match kernel {
             Kernel::MaxPool(_) | Kernel::AvgPool(_) if then.is_none() => self.target(value),
             // A row of features goes on lying as its terms do.
@@ -536,6 +545,7 @@ impl Lowering<'_> {
             kernel,
             inputs,
             output,
+            in_place: false,
             then: None,
             title: String::new(),
             flops: 0,

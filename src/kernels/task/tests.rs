@@ -159,7 +159,7 @@ fn first(isa: Isa) {
         padding: [1; 2],
         ..Windows::POINT
     };
-    let first = First::pack(isa, filters, windows, false);
+    let first = First::pack(isa, filters, windows, [1; 2], false);
     let mut packed = vec![0.0; first.packed_len(ITEMS, image)];
     first.pack_image(&numbers(ITEMS * image.len(), 7), image, &mut packed);
     let to = Map {

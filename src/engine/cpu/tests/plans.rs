@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{TestCaseError, TestRunner};
 
-use super::super::{CACHED, Cpu, Program};
+use super::super::{CACHED, Cpu, Options, Program};
 use super::exact::exact;
 use super::numbers::{images, weights};
+use super::only;
 use super::recipe::{Recipe, recipes};
 use crate::engine::compile::compile;
 use crate::kernels::Isa;
@@ -27,9 +28,9 @@ const VARIATION: f64 = 100.0 * TOLERANCE;
 /// What `cpu` answers; the arena it finds holds nothing but NaN, which no layer may read before it is written.
 fn answers(cpu: &Cpu, classes: usize, images: &[f32], items: usize) -> Vec<f32> {
     cpu.run(images, items, &mut vec![0.0; items * classes]);
-    for arena in cpu.spares().iter_mut() {
-        arena.values.fill(f32::NAN);
-        arena.scratch.fill(f32::NAN);
+    for spare in cpu.spares().iter_mut() {
+        spare.arena.values.fill(f32::NAN);
+        spare.arena.scratch.fill(f32::NAN);
     }
     let mut logits = vec![0.0; items * classes];
     cpu.run(images, items, &mut logits);
@@ -82,7 +83,7 @@ fn lowered(
     images: &[f32],
     expected: &Expected<'_>,
 ) -> Result<(), TestCaseError> {
-    let cpu = Cpu::lower(program, graph.input, isa).unwrap();
+    let cpu = Cpu::lower(program, graph.input, &only(isa)).unwrap();
     let (items, classes) = (expected.answers.len(), graph.classes());
     let together = answers(&cpu, classes, images, items);
     expected.check(&isa.to_string(), &together)?;
@@ -212,7 +213,7 @@ const KINDS: [&str; 21] = [
 fn strike(recipe: &Recipe, missing: &mut BTreeSet<&str>) -> bool {
     let graph = recipe.graph();
     let program = compile(&graph, &weights(&graph, recipe.seed), &Device::Cpu).unwrap();
-    let cpu = Cpu::lower(&program, graph.input, Isa::detect()).unwrap();
+    let cpu = Cpu::lower(&program, graph.input, &Options::default()).unwrap();
     for layer in &cpu.layers {
         let (debug, text) = (format!("{:?}", layer.kernel), layer.cost(0.0).kernel);
         let name = debug.split(['(', ' ']).next().unwrap_or_default();
