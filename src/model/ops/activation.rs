@@ -2,12 +2,12 @@
 
 use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
-use super::{Real, by_type, contiguous, read};
+use super::{Real, by_type, contiguous, ours, read};
 use crate::model::graph::Activation;
 
 /// The function of each element; NaN stays NaN.
 pub fn activate(x: &Tensor, function: Activation) -> Result<Tensor> {
-    if x.device().is_cpu() && function != Activation::Gelu {
+    if ours(x) && function != Activation::Gelu {
         return x.contiguous()?.apply_op1(Elementwise(function));
     }
     let gate = |x: &Tensor| (x + 3.0)?.clamp(0.0, 6.0)? / 6.0;

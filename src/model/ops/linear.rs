@@ -4,10 +4,12 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Storage, Tensor, bail};
 
+use super::{ours, product};
+
 /// x·Wᵀ + b: x N×in, W out×in, b out → N×out. `input_gradient`: whether the gradient of x is wanted.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, input_gradient: bool) -> Result<Tensor> {
-    let Some(bias) = bias.filter(|_| x.device().is_cpu()) else {
-        let y = x.matmul(&weight.t()?)?;
+    let Some(bias) = bias.filter(|_| ours(x)) else {
+        let y = product(x, &weight.t()?, Tensor::matmul)?;
         return bias.map_or(Ok(y.clone()), |bias| y.broadcast_add(bias));
     };
     let y = x

@@ -2,7 +2,7 @@
 //!
 //! candle 0.11.1's own pools have wrong backward passes, and its convolution's is slow.
 
-use candle_core::{CpuStorage, Layout, Result, Storage, Tensor, WithDType, bail};
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
 
 mod activation;
 mod batch_norm;
@@ -26,7 +26,7 @@ use real::{Real, dot, sum};
 
 /// Largest of each window; ties give the gradient to the first in row order, as torch does.
 pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if ours(x) {
         pool::max_pool2d(x, pool)
     } else {
         windows::max_pool2d(x, pool)
@@ -35,7 +35,7 @@ pub fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 
 /// Mean of each window, padding counted, as torch's default.
 pub fn avg_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
-    if x.device().is_cpu() {
+    if ours(x) {
         pool::avg_pool2d(x, pool)
     } else {
         windows::avg_pool2d(x, pool)
@@ -44,8 +44,8 @@ pub fn avg_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
 
 /// Mean over rows and columns: N×C×H×W → N×C×1×1.
 pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
-    if !x.device().is_cpu() {
-        return x.mean_keepdim(3)?.mean_keepdim(2);
+    if !ours(x) {
+        return widened(x, |x| x.mean_keepdim(3)?.mean_keepdim(2));
     }
     let (_, _, height, width) = x.dims4()?;
     let whole = Pool {
@@ -54,6 +54,39 @@ pub fn global_avg_pool2d(x: &Tensor) -> Result<Tensor> {
         padding: [0; 2],
     };
     pool::avg_pool2d(x, whole)
+}
+
+/// Whether loops of ours compute it: f32 or f64 in host memory. All else is composed of candle's operators.
+fn ours(x: &Tensor) -> bool {
+    x.device().is_cpu() && !is_half(x)
+}
+
+fn is_half(x: &Tensor) -> bool {
+    matches!(x.dtype(), DType::F16 | DType::BF16)
+}
+
+/// `compute` of x, in f32 where x is in half precision; the result is rounded to x's type once. For sums of many numbers:
+/// f16 and bf16 count to 2048 and 256.
+fn widened(x: &Tensor, compute: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    if is_half(x) {
+        compute(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype())
+    } else {
+        compute(x)
+    }
+}
+
+/// A product of matrices or a convolution. A GPU sums one of half precision in f32; in host memory that is done here, where
+/// candle has none of bf16.
+fn product(
+    a: &Tensor,
+    b: &Tensor,
+    compute: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    if a.device().is_cpu() {
+        widened(a, |a| compute(a, &b.to_dtype(a.dtype())?))
+    } else {
+        compute(a, b)
+    }
 }
 
 /// ⌊(in + 2·padding − kernel)/stride⌋ + 1.

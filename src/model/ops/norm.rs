@@ -2,15 +2,20 @@
 
 use candle_core::{Result, Tensor};
 
+use super::widened;
+
 /// (x − μ)/√(σ² + ε)·γ + β at each place of N×C×H×W, with mean μ and biased variance σ² of its C values; `weight` γ and
-/// `bias` β hold C numbers (Ba et al., arXiv 1607.06450).
+/// `bias` β hold C numbers (Ba et al., arXiv 1607.06450). In half precision all but the result is f32.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
-    let deviation = (centred.sqr()?.mean_keepdim(1)? + eps)?.sqrt()?;
-    centred
-        .broadcast_div(&deviation)?
-        .broadcast_mul(&weight.reshape((1, (), 1, 1))?)?
-        .broadcast_add(&bias.reshape((1, (), 1, 1))?)
+    widened(x, |x| {
+        let per_channel = |t: &Tensor| t.to_dtype(x.dtype())?.reshape((1, (), 1, 1));
+        let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
+        let deviation = (centred.sqr()?.mean_keepdim(1)? + eps)?.sqrt()?;
+        centred
+            .broadcast_div(&deviation)?
+            .broadcast_mul(&per_channel(weight)?)?
+            .broadcast_add(&per_channel(bias)?)
+    })
 }
 
 #[cfg(test)]

@@ -2,18 +2,53 @@
 
 use candle_core::{Result, Tensor};
 
-use super::output_size;
+use super::{output_size, widened};
 use crate::model::graph::Pool;
 
 /// Largest of each window.
 pub(super) fn max_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let reaches_in = |axis| pool.padding[axis] < pool.kernel[axis];
+    if !x.track_op() && reaches_in(0) && reaches_in(1) {
+        return forward_max(x, pool);
+    }
     // Lower than any finite activation, yet finite: a gradient of −∞ · 0 would be NaN.
     windows(x, pool, f64::from(f32::MIN))?.max(0)
 }
 
 /// Mean of each window, padding counted.
 pub(super) fn avg_pool2d(x: &Tensor, pool: Pool) -> Result<Tensor> {
-    windows(x, pool, 0.0)?.mean(0)
+    if x.track_op() {
+        windows(x, pool, 0.0)?.mean(0)
+    } else {
+        widened(x, |x| forward_mean(x, pool))
+    }
+}
+
+/// A window that reaches into the image sees the border's pixel itself, so that it may see it again in place of padding.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "candle's forward pass is right, and no gradient is asked for"
+)]
+fn forward_max(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let [rows, columns] = pool.padding;
+    x.pad_with_same(2, rows, rows)?
+        .pad_with_same(3, columns, columns)?
+        .max_pool2d_with_stride(sides(pool.kernel), sides(pool.stride))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "candle's forward pass is right, and no gradient is asked for"
+)]
+fn forward_mean(x: &Tensor, pool: Pool) -> Result<Tensor> {
+    let [rows, columns] = pool.padding;
+    x.pad_with_zeros(2, rows, rows)?
+        .pad_with_zeros(3, columns, columns)?
+        .avg_pool2d_with_stride(sides(pool.kernel), sides(pool.stride))
+}
+
+fn sides([rows, columns]: [usize; 2]) -> (usize, usize) {
+    (rows, columns)
 }
 
 /// kh·kw × N×C×H'×W': each window's elements along the first dimension.
@@ -52,6 +87,7 @@ mod tests {
     use super::super::{gradient, pool};
     use super::*;
 
+    /// Both with and without a gradient to give.
     #[test]
     fn the_composition_equals_the_kernels() {
         for (kernel, stride, padding) in [(2, 2, 0), (3, 2, 1), (3, 1, 0), (2, 3, 1)] {
@@ -61,9 +97,12 @@ mod tests {
                 padding: [padding; 2],
             };
             let x = gradient::random(&[2, 3, 7, 6], 5);
+            let tracked = candle_core::Var::from_tensor(&x).unwrap();
             for (composed, kernel) in [
                 (max_pool2d(&x, window), pool::max_pool2d(&x, window)),
+                (max_pool2d(&tracked, window), pool::max_pool2d(&x, window)),
                 (avg_pool2d(&x, window), pool::avg_pool2d(&x, window)),
+                (avg_pool2d(&tracked, window), pool::avg_pool2d(&x, window)),
             ] {
                 let off = (composed.unwrap() - kernel.unwrap())
                     .unwrap()

@@ -1,13 +1,14 @@
 //! Two-dimensional convolution with its gradients.
 //!
-//! On the CPU three ways lead to the same sums: a direct kernel for thin inputs, one for depthwise convolutions, and the
+//! On the CPU, in f32 and f64, three ways lead to the same sums: a direct kernel for thin inputs, one for depthwise convolutions, and the
 //! matrix product over the windows of an image for the rest.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 use super::columns::Sizes;
-use super::{Real, by_type, contiguous, sum};
+use super::{Real, by_type, contiguous, ours, sum};
 
+mod composed;
 mod depthwise;
 mod direct;
 mod product;
@@ -27,7 +28,7 @@ pub struct ConvGeometry {
     pub input_gradient: bool,
 }
 
-/// Cross-correlation: x N×C×H×W, weight O×C/g×kh×kw, bias O → N×O×H'×W'; f32 and f64 on the CPU.
+/// Cross-correlation: x N×C×H×W, weight O×C/g×kh×kw, bias O → N×O×H'×W'.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, geometry: ConvGeometry) -> Result<Tensor> {
     let (outputs, per_group, kh, kw) = weight.dims4()?;
     let (_, channels, ..) = x.dims4()?;
@@ -38,27 +39,17 @@ pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, geometry: Conv
             weight.dims()
         );
     }
-    if !x.device().is_cpu() || geometry.stride[0] == 0 || geometry.stride[1] == 0 {
-        return on_other_device(x, weight, bias, geometry);
+    if geometry.stride.contains(&0) {
+        bail!("a convolution with stride 0");
+    }
+    if !ours(x) {
+        return composed::conv2d(x, weight, bias, geometry);
     }
     let zero = || Tensor::zeros(outputs, x.dtype(), x.device());
     let bias = bias.map_or_else(zero, Tensor::contiguous)?;
     let sizes = Sizes::new(x.shape(), (outputs, [kh, kw]), geometry)?;
     x.contiguous()?
         .apply_op3(&weight.contiguous()?, &bias, Convolution(sizes))
-}
-
-/// candle's own operator, whose convolution gradients are right; square geometries only.
-fn on_other_device(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: ConvGeometry) -> Result<Tensor> {
-    let [(padding, p), (stride, s), (dilation, d)] = [g.padding, g.stride, g.dilation].map(|[a, b]| (a, b));
-    if (padding, stride, dilation) != (p, s, d) || stride == 0 {
-        bail!("this device computes convolutions of square geometry only, not {g:?}");
-    }
-    let y = x.conv2d(weight, padding, stride, dilation, g.groups)?;
-    match bias {
-        Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
-        None => Ok(y),
-    }
 }
 
 struct Convolution(Sizes);
