@@ -6,8 +6,7 @@ use std::time::Instant;
 
 use crate::batcher::{self, Batcher};
 use crate::config::Config;
-use crate::engine::device::Device;
-use crate::engine::{self, EngineError, Plan, Slot};
+use crate::engine::{self, EngineError, Plan, Slot, Target};
 use crate::model::{ModelName, Version};
 use crate::predict::{Served, ServedModel};
 use crate::registry::{Entry, Loaded, Registry};
@@ -31,7 +30,7 @@ pub(super) type NamedWorker = (String, batcher::Worker<Slot>);
 struct Loader<'a> {
     config: &'a Config,
     metrics: &'a Arc<Metrics>,
-    device: Device,
+    target: Target,
     workers: Vec<NamedWorker>,
     /// Workers made so far, by model.
     numbers: HashMap<ModelName, usize>,
@@ -51,7 +50,7 @@ pub(super) fn load(
     let mut loader = Loader {
         config,
         metrics,
-        device: config.engine.device.open()?,
+        target: config.engine.open()?,
         workers: Vec::new(),
         numbers: HashMap::new(),
     };
@@ -113,20 +112,15 @@ impl Loader<'_> {
     }
 
     fn plan(&self, loaded: &Loaded) -> Result<Arc<Plan>, EngineError> {
-        let plan = Plan::compile(
-            loaded.version,
-            &loaded.graph,
-            &loaded.weights,
-            &self.device,
-            &self.config.engine.options(),
-        )?;
-        plan.warm_up(self.config.batcher.max_batch_size)?;
+        let plan = Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &self.target)?;
+        let instances = plan.instances(self.config.engine.instances);
+        plan.warm_up_instances(instances, self.config.batcher.max_batch_size)?;
         Ok(plan)
     }
 
     /// The version's queue; its workers are kept for when threads are made.
     fn batcher(&mut self, loaded: &Loaded, plan: Arc<Plan>, metrics: &Arc<ModelMetrics>) -> Batcher {
-        let instances = self.config.engine.instances();
+        let instances = plan.instances(self.config.engine.instances);
         let slot = Arc::new(Slot::new(plan));
         let (batcher, workers) = Batcher::new(self.config.batcher, &slot, instances, Arc::clone(metrics));
         for worker in workers {

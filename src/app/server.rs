@@ -27,8 +27,13 @@ const BUILD: [(&str, &str); 4] = [
     ("version", env!("CARGO_PKG_VERSION")),
     ("arch", std::env::consts::ARCH),
     ("os", std::env::consts::OS),
-    ("features", if cfg!(feature = "cuda") { "cuda" } else { "" }),
+    ("features", FEATURES),
 ];
+const FEATURES: &str = match (cfg!(feature = "cuda"), cfg!(feature = "cudnn")) {
+    (_, true) => "cuda cudnn",
+    (true, false) => "cuda",
+    (false, false) => "",
+};
 
 /// Owns everything that lives as long as the server.
 pub(super) struct Server {

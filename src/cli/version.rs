@@ -50,15 +50,8 @@ pub(crate) fn load(
 
 /// The plan that would serve this version, on the configured device.
 pub(crate) fn compile(config: &Config, loaded: &Loaded) -> Result<Arc<Plan>, CliError> {
-    let device = config.engine.device.open().map_err(engine)?;
-    Plan::compile(
-        loaded.version,
-        &loaded.graph,
-        &loaded.weights,
-        &device,
-        &config.engine.options(),
-    )
-    .map_err(engine)
+    let target = config.engine.open().map_err(engine)?;
+    Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &target).map_err(engine)
 }
 
 /// What was given is not right.
@@ -70,7 +63,7 @@ pub(crate) fn data(error: impl ToString) -> CliError {
 /// A device that is not there is a wrong configuration; all else is a failure.
 pub(crate) fn engine(error: EngineError) -> CliError {
     match error {
-        EngineError::Device { .. } => CliError::Usage(error.to_string()),
+        EngineError::Device { .. } | EngineError::Precision(_) => CliError::Usage(error.to_string()),
         other => CliError::Failed(other.to_string()),
     }
 }

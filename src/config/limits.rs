@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
         return Err(("models".to_owned(), "a folder is expected".to_owned()));
     }
     config.http.check().map_err(|text| key_and_problem(&text))?;
+    config.engine.check().map_err(|text| key_and_problem(&text))?;
     let log = config.log.check();
     log.map_err(|error| key_and_problem(&error.to_string()))
 }

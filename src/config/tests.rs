@@ -175,6 +175,17 @@ fn a_text_that_means_nothing_is_refused() {
         ],
     );
     refused(
+        flag("engine.precision", "f64"),
+        &["engine.precision = \"f64\" (command line)", "f32, f16 or bf16"],
+    );
+    refused(
+        resolved("[engine]\ndevice = 'cpu'\n", &[], &[("engine.precision", "bf16")]),
+        &[
+            "engine.precision = \"bf16\" (command line)",
+            "the CPU computes in f32",
+        ],
+    );
+    refused(
         flag("default_model", "../x"),
         &["default_model = \"../x\" (command line)", "a model name is"],
     );

@@ -1,6 +1,6 @@
 //! Turns a graph with its weights into the steps of a plan.
 
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::fold::{Affine, Statistics};
 use super::step::{Kernel, Source, Step};
@@ -9,7 +9,7 @@ use crate::model::ops::ConvGeometry;
 use crate::model::{Graph, Weights};
 
 /// Steps in order. Value 0 is the image, value n + 1 the result of step n.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Program {
     pub(super) steps: Vec<Step>,
     /// The value that is the answer.
@@ -17,6 +17,20 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// The same steps with their weights on `device` in `dtype`. What was folded was folded before, in f32.
+    pub(super) fn on(&self, device: &Device, dtype: DType) -> Result<Self> {
+        let place = |step: &Step| {
+            Ok(Step {
+                kernel: step.kernel.clone().on(device, dtype)?,
+                ..step.clone()
+            })
+        };
+        Ok(Self {
+            steps: self.steps.iter().map(place).collect::<Result<_>>()?,
+            output: self.output,
+        })
+    }
+
     /// The answers to N×C×H×W images, by candle's operators.
     pub(super) fn run(&self, images: Tensor) -> Result<Tensor> {
         let mut values = vec![None; self.steps.len() + 1];
@@ -31,7 +45,7 @@ impl Program {
     }
 }
 
-/// Compiles `graph` for `device`: dropout gone, batch-norm inside the convolution before it and activations inside
+/// Compiles `graph`, weights on `device` in f32: dropout gone, batch-norm inside the convolution before it and activations inside
 /// the step before them where no other node reads that step's value.
 pub(super) fn compile(graph: &Graph, weights: &Weights, device: &Device) -> Result<Program> {
     let mut compiler = Compiler {
@@ -47,15 +61,9 @@ pub(super) fn compile(graph: &Graph, weights: &Weights, device: &Device) -> Resu
     let Some(&output) = values.last() else {
         bail!("the graph is empty");
     };
-    let on_device = |step: Step| {
-        Ok(Step {
-            kernel: step.kernel.on(device)?,
-            ..step
-        })
-    };
-    let mut steps = steps.into_iter().map(on_device).collect::<Result<Vec<_>>>()?;
-    mark_last_readers(&mut steps, output);
-    Ok(Program { steps, output })
+    let mut program = Program { steps, output }.on(device, DType::F32)?;
+    mark_last_readers(&mut program.steps, output);
+    Ok(program)
 }
 
 /// How many nodes read each node; a dropout is seen through, the output is read by the caller.

@@ -8,18 +8,24 @@ pub mod device;
 mod explain;
 mod flush;
 mod fold;
+mod lane;
+mod operators;
 mod options;
 mod plan;
+mod precision;
 mod reference;
 pub mod slot;
 mod step;
+#[cfg(feature = "cuda")]
+mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use device::DeviceChoice;
+pub use device::{DeviceChoice, Target};
 pub use explain::LayerCost;
 pub use options::{Instructions, Options};
 pub use plan::Plan;
+pub use precision::Precision;
 pub use reference::Reference;
 pub use slot::Slot;
 
@@ -29,7 +35,10 @@ pub use slot::Slot;
 pub struct Config {
     /// `auto`, `cpu` or `cuda:N`.
     pub device: DeviceChoice,
-    /// Instances per model, each with `threads` threads; 0 means as many as the cores this process may use have room for.
+    /// What a GPU computes in.
+    pub precision: Precision,
+    /// Instances per model, each with `threads` threads; 0 means as many as the cores this process may use have room for,
+    /// or two on a GPU.
     pub instances: usize,
     /// Threads that share each batch of an instance.
     pub threads: usize,
@@ -39,34 +48,36 @@ pub struct Config {
     pub winograd: bool,
 }
 
-impl Config {
-    /// How plans are compiled.
-    pub fn options(&self) -> Options {
-        Options {
-            instructions: self.instructions,
-            winograd: self.winograd,
-            threads: self.threads.max(1),
-        }
-    }
-
-    /// Instances per model.
-    pub fn instances(&self) -> usize {
-        match self.instances {
-            0 => (available_cores() / self.threads.max(1)).max(1),
-            instances => instances,
-        }
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
             device: DeviceChoice::Auto,
+            precision: Precision::F32,
             instances: 0,
             threads: 1,
             instructions: Instructions::Auto,
             winograd: true,
         }
+    }
+}
+
+impl Config {
+    /// Tells, as `key: problem`, which values do not go together.
+    pub fn check(&self) -> Result<(), String> {
+        if self.device == DeviceChoice::Cpu && self.precision != Precision::F32 {
+            return Err(EngineError::Precision(self.precision).to_string());
+        }
+        Ok(())
+    }
+
+    /// Opens the device. Where `auto` fell back to the CPU, another precision than f32 is given up with a warning.
+    pub fn open(&self) -> Result<Target, EngineError> {
+        let options = Options {
+            instructions: self.instructions,
+            winograd: self.winograd,
+            threads: self.threads,
+        };
+        Target::open(self.device, self.precision, options)
     }
 }
 
@@ -81,6 +92,11 @@ pub enum EngineError {
         /// Why not.
         problem: String,
     },
+    /// The CPU was asked for with a precision that it does not compute in.
+    #[error(
+        "engine.precision: the CPU computes in f32, not {0}: set f32, or engine.device to cuda:N or auto"
+    )]
+    Precision(Precision),
     /// candle refused.
     #[error("inference failed: {}", first_line(.0))]
     Inference(#[from] candle_core::Error),

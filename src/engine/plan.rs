@@ -3,14 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use candle_core::Tensor;
-
-use super::EngineError;
-use super::compile::{Program, compile};
+use super::compile::compile;
 use super::cpu::Cpu;
-use super::device::Device;
+use super::device::{Device, Target};
 use super::explain::LayerCost;
-use super::options::Options;
+use super::operators::{GPU_INSTANCES, Operators};
+use super::{EngineError, Precision, available_cores};
 use crate::model::{Graph, Input, Version, Weights};
 
 /// A loaded model version, compiled for a device; shared by its instances.
@@ -28,26 +26,25 @@ pub(super) enum Backend {
     /// Our kernels.
     Cpu(Box<Cpu>),
     /// candle's operators, step by step.
-    Candle { program: Program, device: Device },
+    Candle(Operators),
 }
 
 impl Plan {
-    /// Compiles a version for a device: batch-norm folded, dropout gone.
+    /// Compiles a version for a device (in f32) or a [`Target`]: batch-norm folded, dropout gone.
     pub fn compile(
         version: Version,
         graph: &Graph,
         weights: &Weights,
-        device: &Device,
-        options: &Options,
+        target: impl Into<Target>,
     ) -> Result<Arc<Self>, EngineError> {
-        let program = compile(graph, weights, device)?;
-        let backend = if device.is_cpu() {
-            Backend::Cpu(Box::new(Cpu::lower(&program, graph.input, options)?))
-        } else {
-            Backend::Candle {
-                program,
-                device: device.clone(),
+        let target = target.into();
+        let program = compile(graph, weights, &Device::Cpu)?;
+        let backend = match (target.device.is_cpu(), target.precision) {
+            (true, Precision::F32) => {
+                Backend::Cpu(Box::new(Cpu::lower(&program, graph.input, &target.options)?))
             }
+            (true, precision) => return Err(EngineError::Precision(precision)),
+            (false, _) => Backend::Candle(Operators::new(program, graph.input, target)?),
         };
         Ok(Arc::new(Self {
             version,
@@ -102,11 +99,7 @@ impl Plan {
                     logits.resize(items * self.classes, 0.0);
                     cpu.run(inputs, items, logits);
                 }
-                Backend::Candle { program, device } => {
-                    let images = self.images(inputs, items, device)?;
-                    let output = program.run(images)?;
-                    logits.extend(output.flatten_all()?.to_vec1::<f32>()?);
-                }
+                Backend::Candle(operators) => operators.run(inputs, items, logits)?,
             }
         }
         Ok(())
@@ -116,7 +109,7 @@ impl Plan {
     pub fn instructions(&self) -> Option<String> {
         match &self.backend {
             Backend::Cpu(cpu) => Some(cpu.isa().to_string()),
-            Backend::Candle { .. } => None,
+            Backend::Candle(_) => None,
         }
     }
 
@@ -125,7 +118,7 @@ impl Plan {
     pub fn explain(&self, items: usize, rounds: usize) -> Vec<LayerCost> {
         match &self.backend {
             Backend::Cpu(cpu) => cpu.explain(&self.pattern(items), items, rounds),
-            Backend::Candle { .. } => Vec::new(),
+            Backend::Candle(_) => Vec::new(),
         }
     }
 
@@ -142,19 +135,32 @@ impl Plan {
         Ok(())
     }
 
+    /// [`Plan::warm_up`] of as many instances as will run at once, where each has memory of its own that it takes then.
+    pub fn warm_up_instances(&self, instances: usize, max_batch: usize) -> Result<(), EngineError> {
+        let Backend::Candle(operators) = &self.backend else {
+            return self.warm_up(max_batch);
+        };
+        let held: Result<Vec<_>, _> = (0..instances).map(|_| operators.take()).collect();
+        for instance in held? {
+            operators.give(instance);
+            self.warm_up(max_batch)?;
+        }
+        Ok(())
+    }
+
+    /// How many instances to run at once: as `configured`, or with 0 as many as the cores have room for, and two on a GPU.
+    pub fn instances(&self, configured: usize) -> usize {
+        match (&self.backend, configured) {
+            (Backend::Cpu(cpu), 0) => (available_cores() / cpu.threads()).max(1),
+            (Backend::Candle(_), 0) => GPU_INSTANCES,
+            (_, configured) => configured,
+        }
+    }
+
     /// Levels of 0 to 1 in a pattern that no layer sees as blank.
     pub(crate) fn pattern(&self, items: usize) -> Vec<f32> {
         (0..items * self.input_len())
             .map(|i| (i % 17) as f32 / 16.0)
             .collect()
-    }
-
-    fn images(&self, inputs: &[f32], items: usize, device: &Device) -> candle_core::Result<Tensor> {
-        let Input {
-            channels,
-            height,
-            width,
-        } = self.input;
-        Tensor::from_slice(inputs, (items, channels, height, width), device)
     }
 }

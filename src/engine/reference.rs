@@ -283,7 +283,6 @@ mod tests {
     use super::super::Plan;
     use super::super::tests::{ITEMS, TOLERANCE, everything, images, weights};
     use super::*;
-    use crate::engine::Options;
     use crate::model::builder::{ConvOptions, GraphBuilder};
     use crate::model::{Version, arch};
 
@@ -294,7 +293,7 @@ mod tests {
     fn check(name: &str, graph: &Graph) {
         let (weights, images) = (weights(graph), images(graph));
         let (mut expected, mut found) = (Vec::new(), vec![f32::NAN; 3]);
-        let plan = Plan::compile(Version::FIRST, graph, &weights, &Device::Cpu, &Options::default()).unwrap();
+        let plan = Plan::compile(Version::FIRST, graph, &weights, &Device::Cpu).unwrap();
         plan.run(&images, ITEMS, &mut expected).unwrap();
         let reference = Reference::new(graph, &weights, &Device::Cpu).unwrap();
         reference.run(&images, ITEMS, &mut found).unwrap();

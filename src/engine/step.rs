@@ -1,12 +1,12 @@
 //! One step of a plan.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use crate::model::graph::{Activation, Pool, Shape};
 use crate::model::ops::{self, ConvGeometry};
 
 /// Computes one value from earlier ones.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Step {
     /// The layers it stands for, the first of them by name.
     pub(super) name: String,
@@ -32,7 +32,7 @@ pub(super) struct Source {
 }
 
 /// What a step computes; weights included.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Kernel {
     Conv2d {
         /// Output × input/groups × kh × kw.
@@ -74,9 +74,10 @@ impl Kernel {
         matches!(self, Self::Flatten | Self::Concat | Self::Pad(_))
     }
 
-    /// With its weights on `device`.
-    pub(super) fn on(self, device: &Device) -> Result<Self> {
-        let place = |t: Tensor| t.to_device(device)?.contiguous();
+    /// With its weights on `device`, in `dtype` but for those of a layer-norm, which computes in f32.
+    pub(super) fn on(self, device: &Device, dtype: DType) -> Result<Self> {
+        let place = |t: Tensor| t.to_dtype(dtype)?.to_device(device)?.contiguous();
+        let place_wide = |t: Tensor| t.to_device(device)?.contiguous();
         Ok(match self {
             Self::Conv2d {
                 weight,
@@ -96,8 +97,8 @@ impl Kernel {
                 shift: place(shift)?,
             },
             Self::LayerNorm { weight, bias, eps } => Self::LayerNorm {
-                weight: place(weight)?,
-                bias: place(bias)?,
+                weight: place_wide(weight)?,
+                bias: place_wide(bias)?,
                 eps,
             },
             other => other,
@@ -150,7 +151,7 @@ impl Kernel {
             Self::LayerNorm { weight, bias, eps } => ops::layer_norm(x, weight, bias, *eps),
             Self::MaxPool(pool) => ops::max_pool2d(x, *pool),
             Self::AvgPool(pool) => ops::avg_pool2d(x, *pool),
-            Self::GlobalAvgPool => x.flatten_from(2)?.mean_keepdim(2)?.unsqueeze(3),
+            Self::GlobalAvgPool => ops::global_avg_pool2d(x),
             Self::Flatten => x.flatten_from(1),
             Self::Add => x.add(&second()?),
             Self::Mul => x.broadcast_mul(&second()?),

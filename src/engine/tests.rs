@@ -6,8 +6,9 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::compile::{Program, compile};
+use super::operators::Operators;
 use super::plan::Backend;
-use super::{EngineError, Options, Plan};
+use super::{EngineError, Plan, Precision, Target, available_cores};
 use crate::model::autograd::{Mode, Network};
 use crate::model::builder::{ConvOptions, GraphBuilder};
 use crate::model::graph::{Activation, GraphError, Param, ParamKind, Pool};
@@ -122,15 +123,12 @@ pub(super) fn images(graph: &Graph) -> Vec<f32> {
         .collect()
 }
 
-fn candle(program: Program) -> Backend {
-    Backend::Candle {
-        program,
-        device: Device::Cpu,
-    }
+fn candle(program: Program, input: Input) -> Backend {
+    Backend::Candle(Operators::new(program, input, Target::from(&Device::Cpu)).unwrap())
 }
 
 fn plan(graph: &Graph, weights: &Weights) -> Arc<Plan> {
-    Plan::compile(Version::FIRST, graph, weights, &Device::Cpu, &Options::default()).unwrap()
+    Plan::compile(Version::FIRST, graph, weights, &Device::Cpu).unwrap()
 }
 
 fn trained(graph: &Graph, weights: &Weights, images: &[f32]) -> Vec<f32> {
@@ -145,7 +143,7 @@ fn trained(graph: &Graph, weights: &Weights, images: &[f32]) -> Vec<f32> {
     logits.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-fn graphs() -> [(&'static str, Graph); 4] {
+pub(super) fn graphs() -> [(&'static str, Graph); 4] {
     [
         ("seed-cnn", arch::build("seed-cnn", DIGIT, 10).unwrap()),
         ("small-cnn", arch::build("small-cnn", DIGIT, 10).unwrap()),
@@ -154,7 +152,7 @@ fn graphs() -> [(&'static str, Graph); 4] {
     ]
 }
 
-fn largest(values: &[f32]) -> f32 {
+pub(super) fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |most, value| value.abs().max(most))
 }
 
@@ -238,12 +236,39 @@ fn a_panic_is_an_error_and_the_plan_still_answers() {
     let mut broken = compile(&graph, &weights, &Device::Cpu).unwrap();
     broken.output = usize::MAX;
     let backend = &mut Arc::get_mut(&mut plan).unwrap().backend;
-    let right = std::mem::replace(backend, candle(broken));
+    let right = std::mem::replace(backend, candle(broken, graph.input));
     let mut logits = Vec::new();
     let result = plan.run(&[0.5; 784], 1, &mut logits);
     assert!(matches!(result, Err(EngineError::Panicked)), "{result:?}");
     Arc::get_mut(&mut plan).unwrap().backend = right;
     plan.run(&[0.5; 784], 1, &mut logits).unwrap();
+}
+
+#[test]
+fn each_instance_is_warm_before_the_first_request() {
+    let graph = arch::build("seed-cnn", DIGIT, 10).unwrap();
+    let weights = weights(&graph);
+    let mut plan = plan(&graph, &weights);
+    assert_eq!((plan.instances(0), plan.instances(5)), (available_cores(), 5));
+    let program = compile(&graph, &weights, &Device::Cpu).unwrap();
+    Arc::get_mut(&mut plan).unwrap().backend = candle(program, graph.input);
+    assert_eq!((plan.instances(0), plan.instances(5)), (2, 5));
+    plan.warm_up_instances(3, 2).unwrap();
+    let Backend::Candle(operators) = &plan.backend else {
+        panic!("the backend was exchanged");
+    };
+    assert_eq!(operators.spares().len(), 3);
+}
+
+#[test]
+fn a_plan_for_the_cpu_is_in_single_precision() {
+    let graph = arch::build("seed-cnn", DIGIT, 10).unwrap();
+    let target = Target {
+        precision: Precision::F16,
+        ..Target::from(&Device::Cpu)
+    };
+    let error = Plan::compile(Version::FIRST, &graph, &weights(&graph), &target).unwrap_err();
+    assert!(matches!(error, EngineError::Precision(Precision::F16)), "{error}");
 }
 
 #[test]

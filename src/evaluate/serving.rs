@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::dataset::Dataset;
-use crate::engine::{EngineError, Plan, available_cores, prepare_thread};
+use crate::engine::{EngineError, Plan, prepare_thread};
 use crate::postprocess::softmax;
 
 use super::EvaluateError;
@@ -13,11 +13,11 @@ use super::EvaluateError;
 const BATCH: usize = 64;
 
 /// Probabilities (rows of one per class) of `indices` of a dataset, in their order, by the plan that would serve: one
-/// short-lived thread per core, each as an inference thread is.
+/// short-lived thread per instance (a core of the CPU), each as an inference thread is.
 pub fn probabilities(plan: &Plan, data: &Dataset, indices: &[usize]) -> Result<Vec<f64>, EvaluateError> {
     check(plan, data, indices)?;
     // Whole batches for each thread, so that an image's batch does not depend on the number of cores.
-    let share = indices.len().div_ceil(available_cores()).max(1);
+    let share = indices.len().div_ceil(plan.instances(0)).max(1);
     let parts = indices.chunks(share.next_multiple_of(BATCH));
     thread::scope(|scope| {
         let start = |part| {
@@ -114,7 +114,6 @@ mod tests {
 
     use super::*;
     use crate::dataset::Source;
-    use crate::engine::Options;
     use crate::engine::device::Device;
     use crate::model::{Spec, Version, Weights, arch};
     use crate::preprocess::Limits;
@@ -130,14 +129,7 @@ mod tests {
     fn plan(classes: usize) -> Arc<Plan> {
         let graph = arch::build("small-cnn", spec(8).input, classes).unwrap();
         let weights = Weights::initialise(&graph, 1).unwrap();
-        Plan::compile(
-            Version::FIRST,
-            &graph,
-            &weights,
-            &Device::Cpu,
-            &Options::default(),
-        )
-        .unwrap()
+        Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap()
     }
 
     /// Different images of one class, read for a model of inputs `height`×8.

@@ -3,8 +3,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use sconce::engine::Plan;
 use sconce::engine::device::Device;
-use sconce::engine::{Options, Plan};
 use sconce::model::{Input, Version, Weights, arch};
 
 /// The system's allocator, which counts what each thread asks for.
@@ -78,14 +78,7 @@ fn a_warm_plan_allocates_nothing() {
     ] {
         let graph = arch::build(name, input, 10).unwrap();
         let weights = Weights::initialise(&graph, 1).unwrap();
-        let plan = Plan::compile(
-            Version::FIRST,
-            &graph,
-            &weights,
-            &Device::Cpu,
-            &Options::default(),
-        )
-        .unwrap();
+        let plan = Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap();
         let images = vec![0.5; 4 * input.len()];
         let mut logits = Vec::new();
         plan.run(&images, 4, &mut logits).unwrap();

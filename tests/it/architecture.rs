@@ -153,9 +153,9 @@ fn only_config_reads_environment_variables() {
 }
 
 #[test]
-fn unsafe_stands_only_in_kernels_and_flush() {
+fn unsafe_stands_only_in_kernels_flush_and_stream() {
     only(&["unsafe"], |s| {
-        s.room() == "kernels" || s.is("src/engine/flush.rs")
+        s.room() == "kernels" || s.is("src/engine/flush.rs") || s.is("src/engine/stream.rs")
     });
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use candle_core::{Device, Tensor};
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use sconce::engine::{Options, Plan};
+use sconce::engine::Plan;
 use sconce::model::autograd::{Mode, Network};
 use sconce::model::graph::{Param, ParamKind};
 use sconce::model::rng::{Rng, Stream};
@@ -144,7 +144,7 @@ fn check_near(what: &str, found: &[f32], expected: &[Vec<f32>]) {
 
 fn served(graph: &Graph, weights: &Weights, images: &[f32]) -> Vec<f32> {
     let device = Device::Cpu;
-    let plan = Plan::compile(Version::FIRST, graph, weights, &device, &Options::default()).unwrap();
+    let plan = Plan::compile(Version::FIRST, graph, weights, &device).unwrap();
     let mut logits = Vec::new();
     plan.run(images, images.len() / plan.input_len(), &mut logits)
         .unwrap();

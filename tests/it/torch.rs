@@ -1,7 +1,7 @@
 //! Weights that torch wrote give the numbers that torch computed.
 
+use sconce::engine::Plan;
 use sconce::engine::device::Device;
-use sconce::engine::{Options, Plan};
 use sconce::model::{Input, Version, Weights, arch};
 use serde::Deserialize;
 
@@ -26,14 +26,7 @@ fn the_seed_cnn_computes_what_torch_does() {
     let graph = arch::build("seed-cnn", input, 3).unwrap();
     let weights =
         Weights::from_safetensors(include_bytes!("../golden/seed_cnn.safetensors"), &graph).unwrap();
-    let plan = Plan::compile(
-        Version::FIRST,
-        &graph,
-        &weights,
-        &Device::Cpu,
-        &Options::default(),
-    )
-    .unwrap();
+    let plan = Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap();
     let mut logits = Vec::new();
     plan.run(&golden.images.concat(), golden.images.len(), &mut logits)
         .unwrap();

@@ -4,7 +4,7 @@ use std::thread;
 
 use super::*;
 use crate::engine::device::Device;
-use crate::engine::{Options, Plan, Slot};
+use crate::engine::{Plan, Slot};
 use crate::model::{Input, Weights, arch};
 
 #[test]
@@ -16,14 +16,7 @@ fn a_slot_answers_by_its_plan() {
     };
     let graph = arch::build("small-cnn", input, 3).unwrap();
     let weights = Weights::initialise(&graph, 1).unwrap();
-    let plan = Plan::compile(
-        Version::FIRST,
-        &graph,
-        &weights,
-        &Device::Cpu,
-        &Options::default(),
-    )
-    .unwrap();
+    let plan = Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap();
     let model = Metrics::new(&[]).model(&"digits".parse().unwrap(), Version::FIRST);
     let slot = Arc::new(Slot::new(Arc::clone(&plan)));
     let (batcher, mut workers) = Batcher::new(sized(8, 0, 8), &slot, 1, model);

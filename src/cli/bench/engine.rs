@@ -8,9 +8,7 @@ use std::time::Duration;
 use clap::builder::RangedI64ValueParser;
 
 use crate::config::Config;
-use crate::engine::device::Device;
-use crate::engine::{EngineError, Options, Plan, Reference, available_cores};
-use crate::kernels::Isa;
+use crate::engine::{EngineError, Plan, Reference, Target};
 use crate::model::{Graph, Input, ModelName, Version, Weights, arch};
 
 use super::super::table::json;
@@ -41,7 +39,7 @@ pub(super) struct Args {
     /// Images per call
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,32,128", value_parser = count(1, 4096))]
     batches: Vec<u32>,
-    /// Parallel instances, each on a thread of its own [default: 1 and one per core]
+    /// Parallel instances, each on a thread of its own [default: 1 and one per core, or 1 and 2 on a GPU]
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = count(1, 1024))]
     threads: Vec<u32>,
     /// Times that every point is visited
@@ -87,22 +85,20 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 /// Measures, unless the figures could not be compared with the `baseline`.
 fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Report, CliError> {
     let network = Network::of(args, config)?;
-    let options = config.engine.options();
-    let isa = options.instructions.isa();
-    let mut report = network.blank(isa, args.seconds);
+    let target = config.engine.open().map_err(engine)?;
+    let isa = target.device.is_cpu().then(|| target.options.instructions.isa());
+    let unit = isa.map_or_else(|| target.to_string(), |isa| isa.to_string());
+    let mut report = network.blank(unit, args.seconds);
     baseline.map_or(Ok(()), |baseline| comparable(baseline, &report))?;
-    let device = config.engine.device.open().map_err(engine)?;
-    let subject = network
-        .compile(&device, &options, args.reference)
-        .map_err(engine)?;
-    let (batches, threads) = (sizes(&args.batches), args.threads());
+    let subject = network.compile(&target, args.reference).map_err(engine)?;
+    let (batches, threads) = (sizes(&args.batches), args.threads(&subject.plan));
     let course = Course {
         batches: &batches,
         threads: &threads,
         rounds: args.rounds as usize,
         duration: Duration::from_secs_f64(args.seconds),
     };
-    (report.points, report.peaks) = subject.points(&course, device.is_cpu().then_some(isa))?;
+    (report.points, report.peaks) = subject.points(&course, isa)?;
     Ok(report.with_figures())
 }
 
@@ -134,18 +130,18 @@ impl Network {
         })
     }
 
-    fn compile(&self, device: &Device, options: &Options, reference: bool) -> Result<Subject, EngineError> {
+    fn compile(&self, target: &Target, reference: bool) -> Result<Subject, EngineError> {
         let (graph, weights) = (&self.graph, &self.weights);
-        let reference = reference.then(|| Reference::new(graph, weights, device));
+        let reference = reference.then(|| Reference::new(graph, weights, &target.device));
         Ok(Subject {
             input: graph.input,
-            plan: Plan::compile(self.version, graph, weights, device, options)?,
+            plan: Plan::compile(self.version, graph, weights, target)?,
             reference: reference.transpose()?,
         })
     }
 
-    /// A report without points.
-    fn blank(&self, isa: Isa, seconds: f64) -> Report {
+    /// A report without points, of what computes on `unit`.
+    fn blank(&self, unit: String, seconds: f64) -> Report {
         let Input {
             channels,
             height,
@@ -156,7 +152,7 @@ impl Network {
             sconce: env!("CARGO_PKG_VERSION").to_owned(),
             subject: self.name.clone(),
             input: format!("{channels}×{height}×{width}"),
-            isa: isa.to_string(),
+            isa: unit,
             flops_per_image: self.graph.flops(),
             seconds,
             peaks: Vec::new(),
@@ -166,9 +162,9 @@ impl Network {
 }
 
 impl Args {
-    fn threads(&self) -> Vec<usize> {
+    fn threads(&self, plan: &Plan) -> Vec<usize> {
         if self.threads.is_empty() {
-            return sizes(&[1, u32::try_from(available_cores()).unwrap_or(1)]);
+            return sizes(&[1, u32::try_from(plan.instances(0)).unwrap_or(1)]);
         }
         sizes(&self.threads)
     }
@@ -201,7 +197,7 @@ fn read(path: &Path) -> Result<Report, CliError> {
     Ok(report)
 }
 
-/// Figures of two networks say nothing of each other; nor do those of two kinds of processor.
+/// Figures of two networks say nothing of each other; nor do those of two kinds of processor or precisions.
 fn comparable(baseline: &Report, report: &Report) -> Result<(), CliError> {
     let same = |what: &str, before: &str, now: &str| {
         if before == now {

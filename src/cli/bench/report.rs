@@ -17,7 +17,7 @@ pub(super) struct Report {
     pub(super) subject: String,
     /// C×H×W.
     pub(super) input: String,
-    /// The widest vector instructions.
+    /// The widest vector instructions; the device and its precision where the plan is not for the CPU.
     pub(super) isa: String,
     /// [`crate::model::Graph::flops`].
     pub(super) flops_per_image: u64,
@@ -106,7 +106,7 @@ impl Report {
         let peak = |peak: &Peak| format!("{:.1} GFLOP/s at {}", median(&peak.gflops), threads(peak.threads));
         let peaks: Vec<String> = self.peaks.iter().map(peak).collect();
         let peaks = if peaks.is_empty() {
-            String::new()
+            format!("; {}", self.isa)
         } else {
             format!("; {}, peak {}", self.isa, peaks.join(", "))
         };

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::engine::device::Device;
-use crate::engine::{Options, Plan, prepare_thread};
+use crate::engine::{Plan, Target, prepare_thread};
 use crate::model::{ModelName, Version};
 use crate::registry::{Entry, Registry};
 
@@ -36,9 +35,9 @@ struct Verdict {
 /// Runs it.
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let registry = registry(config)?;
-    let device = config.engine.device.open().map_err(engine)?;
+    let target = config.engine.open().map_err(engine)?;
     prepare_thread();
-    let verdicts = verdicts(&registry, args.name.as_ref(), (&device, &config.engine.options()))?;
+    let verdicts = verdicts(&registry, args.name.as_ref(), &target)?;
     print(&if args.json {
         json(&verdicts)?
     } else {
@@ -60,7 +59,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 fn verdicts(
     registry: &Registry,
     name: Option<&ModelName>,
-    engine: (&Device, &Options),
+    target: &Target,
 ) -> Result<Vec<Verdict>, CliError> {
     let entries = match name {
         Some(name) => vec![registry.entry(name).map_err(data)?],
@@ -78,7 +77,7 @@ fn verdicts(
         let one = |&version: &Version| {
             verdict(
                 Some(version),
-                verify(registry, &entry.name, version, engine).err(),
+                verify(registry, &entry.name, version, target).err(),
             )
         };
         entry.versions.iter().map(one).collect()
@@ -87,15 +86,9 @@ fn verdicts(
 }
 
 /// As a server would load it, with one forward pass.
-fn verify(
-    registry: &Registry,
-    name: &ModelName,
-    version: Version,
-    (device, options): (&Device, &Options),
-) -> Result<(), String> {
+fn verify(registry: &Registry, name: &ModelName, version: Version, target: &Target) -> Result<(), String> {
     let loaded = registry.load(name, version).map_err(|e| e.to_string())?;
-    let plan =
-        Plan::compile(version, &loaded.graph, &loaded.weights, device, options).map_err(|e| e.to_string())?;
+    let plan = Plan::compile(version, &loaded.graph, &loaded.weights, target).map_err(|e| e.to_string())?;
     plan.warm_up(1).map_err(|e| e.to_string())
 }
 
@@ -120,6 +113,7 @@ fn text(verdicts: &[Verdict]) -> String {
 mod tests {
     use super::super::super::fixture::Models;
     use super::*;
+    use crate::engine::device::Device;
 
     #[test]
     fn each_version_has_a_verdict() {
@@ -127,7 +121,8 @@ mod tests {
         let (good, damaged) = (models.publish("tiny", 1), models.publish("tiny", 2));
         models.damage("tiny", damaged);
         let registry = Registry::open(models.path()).unwrap();
-        let all = verdicts(&registry, None, (&Device::Cpu, &Options::default())).unwrap();
+        let cpu = Target::from(&Device::Cpu);
+        let all = verdicts(&registry, None, &cpu).unwrap();
         let versions: Vec<Option<Version>> = all.iter().map(|verdict| verdict.version).collect();
         assert_eq!(versions, [None, Some(good), Some(damaged)]);
         assert_eq!((&all[0].error, &all[1].error), (&None, &None));
@@ -137,11 +132,8 @@ mod tests {
             text.contains("bare        –  has no version\ntiny        1  ok\ntiny        2  bad: "),
             "{text}"
         );
-        assert_eq!(
-            verdicts(&registry, Some(&all[1].name), (&Device::Cpu, &Options::default())).unwrap(),
-            all[1..]
-        );
+        assert_eq!(verdicts(&registry, Some(&all[1].name), &cpu).unwrap(), all[1..]);
         let unknown = "other".parse().unwrap();
-        assert!(verdicts(&registry, Some(&unknown), (&Device::Cpu, &Options::default())).is_err());
+        assert!(verdicts(&registry, Some(&unknown), &cpu).is_err());
     }
 }

@@ -32,14 +32,7 @@ pub(super) fn publish(subject: &Subject, fitted: &Fitted, command: &str) -> Resu
 /// Reports by part: `test` where the data have one, `hold_out` where images were held out.
 fn evaluate(subject: &Subject, weights: &Weights) -> Result<Vec<(&'static str, Report)>, CliError> {
     // The version's number is not known before it is published, and plays no part in the answers.
-    let plan = Plan::compile(
-        Version::FIRST,
-        &subject.graph,
-        weights,
-        &subject.device,
-        &subject.options,
-    )
-    .map_err(failed)?;
+    let plan = Plan::compile(Version::FIRST, &subject.graph, weights, &subject.target).map_err(failed)?;
     plan.warm_up(WARM_UP_BATCH).map_err(failed)?;
     let report = |data: &Dataset, indices: &[usize]| {
         let probabilities = evaluate::probabilities(&plan, data, indices).map_err(failed)?;

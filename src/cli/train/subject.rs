@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use crate::config::Config as ServerConfig;
 use crate::dataset::{Dataset, DatasetError, Part, Source, Split};
-use crate::engine::Options;
-use crate::engine::device::Device;
+use crate::engine::{self, Precision, Target};
 use crate::model::{Graph, ModelName, Version, Weights};
 use crate::preprocess::{Limits, Preprocessor};
 use crate::registry::{Entry, Registry};
@@ -32,9 +31,8 @@ pub(super) struct Subject {
     background: Vec<f32>,
     pub(super) recipe: Recipe,
     pub(super) config: Config,
-    pub(super) device: Device,
-    /// How the version is compiled for its evaluation.
-    pub(super) options: Options,
+    /// Where it trains, and how the version is compiled for its evaluation.
+    pub(super) target: Target,
 }
 
 impl Subject {
@@ -49,7 +47,12 @@ impl Subject {
             Some(version) => registry.load(&args.model, version).map_err(wrong)?.weights,
             None => Weights::initialise(&graph, hyper.seed).map_err(|e| failed(e.into()))?,
         };
-        let device = args.device.open().map_err(|e| CliError::Failed(e.to_string()))?;
+        let target = engine::Config {
+            device: args.device,
+            precision: Precision::F32,
+            ..config.engine.clone()
+        };
+        let target = target.open().map_err(|e| CliError::Failed(e.to_string()))?;
         let source = Source::detect(&args.data, Part::Train).map_err(wrong)?;
         let data = Dataset::read(&source, spec, &config.images).map_err(wrong)?;
         let test = test_part(&args.data, &entry, &config.images)?;
@@ -65,8 +68,7 @@ impl Subject {
             initial,
             data,
             test,
-            device,
-            options: config.engine.options(),
+            target,
             entry,
         })
     }
@@ -85,7 +87,7 @@ impl Subject {
             split: &self.split,
             background: &self.background,
             config: &self.config,
-            device: &self.device,
+            device: &self.target.device,
             checkpoint,
         }
     }

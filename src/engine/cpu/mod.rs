@@ -59,12 +59,17 @@ impl Cpu {
         let lowered = lower::lower(program, input, options)?;
         Ok(Self {
             isa: options.instructions.isa(),
-            threads: options.threads,
+            threads: options.threads.max(1),
             memory: Memory::plan(&lowered.storages, cut(&lowered.layers)),
             layers: lowered.layers,
             output: lowered.output,
             spare: Mutex::new(Vec::new()),
         })
+    }
+
+    /// Threads that share each batch.
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 
     /// The vector instructions in use.

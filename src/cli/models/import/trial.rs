@@ -58,9 +58,8 @@ pub(super) fn forward(
     graph: &Graph,
     weights: &Weights,
 ) -> Result<Duration, CliError> {
-    let device = config.engine.device.open().map_err(engine)?;
-    let plan =
-        Plan::compile(Version::FIRST, graph, weights, &device, &config.engine.options()).map_err(engine)?;
+    let target = config.engine.open().map_err(engine)?;
+    let plan = Plan::compile(Version::FIRST, graph, weights, &target).map_err(engine)?;
     plan.warm_up(1).map_err(|e| data(e.to_string()))?;
     let preprocessor = Preprocessor::new(Arc::new(spec.clone()));
     let image = preprocessor.tensor(&picture()).map_err(data)?;
