@@ -9,6 +9,7 @@ mod explain;
 mod flush;
 mod fold;
 mod lane;
+pub mod machine;
 mod operators;
 mod options;
 mod plan;
@@ -18,8 +19,10 @@ pub mod slot;
 mod step;
 #[cfg(feature = "cuda")]
 mod stream;
+pub mod timing;
 #[cfg(test)]
 mod tests;
+pub mod tune;
 
 pub use device::{DeviceChoice, Target};
 pub use explain::LayerCost;
@@ -116,6 +119,9 @@ pub enum EngineError {
     /// NaN or infinity from a warm-up.
     #[error("the model gives numbers that are not finite")]
     NonFinite,
+    /// The system gives no thread.
+    #[error("a thread: {0}")]
+    Thread(std::io::Error),
 }
 
 /// Makes this thread treat subnormal numbers as 0. Call once on each inference thread.

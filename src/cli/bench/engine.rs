@@ -98,7 +98,7 @@ fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Rep
         rounds: args.rounds as usize,
         duration: Duration::from_secs_f64(args.seconds),
     };
-    (report.points, report.peaks) = subject.points(&course, isa)?;
+    (report.points, report.peaks) = subject.points(&course, isa).map_err(engine)?;
     Ok(report.with_figures())
 }
 
