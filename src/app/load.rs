@@ -6,13 +6,15 @@ use std::time::Instant;
 
 use crate::batcher::{self, Batcher};
 use crate::config::Config;
-use crate::engine::{self, EngineError, Plan, Slot, Target};
+use crate::engine::tune::{Choice, Split};
+use crate::engine::{self, Slot, Target};
 use crate::model::{ModelName, Version};
 use crate::predict::{Served, ServedModel};
 use crate::registry::{Entry, Loaded, Registry};
 use crate::telemetry::{Metrics, ModelMetrics};
 
 use super::AppError;
+use super::tune::{Tuned, tune};
 
 /// Everything that will serve; its workers still need threads.
 pub(super) struct Models {
@@ -93,15 +95,15 @@ impl Loader<'_> {
     ) -> Result<Served, AppError> {
         let begun = Instant::now();
         let loaded = registry.load(name, version)?;
-        let plan = self.plan(&loaded).map_err(|source| AppError::Model {
+        let tuned = tune(self.config, &loaded, &self.target).map_err(|source| AppError::Model {
             name: name.clone(),
             version,
             source,
         })?;
         let metrics = self.metrics.model(name, version);
-        let batcher = self.batcher(&loaded, plan, &metrics);
+        let batcher = self.batcher(&loaded, &tuned, &metrics);
         let seconds = begun.elapsed().as_secs_f64();
-        tracing::info!(model = %name, %version, seconds, "loaded");
+        told(&loaded, &tuned, seconds);
         Ok(Served::new(
             name.clone(),
             version,
@@ -111,18 +113,15 @@ impl Loader<'_> {
         ))
     }
 
-    fn plan(&self, loaded: &Loaded) -> Result<Arc<Plan>, EngineError> {
-        let plan = Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &self.target)?;
-        let instances = plan.instances(self.config.engine.instances);
-        plan.warm_up_instances(instances, self.config.batcher.max_batch_size)?;
-        Ok(plan)
-    }
-
     /// The version's queue; its workers are kept for when threads are made.
-    fn batcher(&mut self, loaded: &Loaded, plan: Arc<Plan>, metrics: &Arc<ModelMetrics>) -> Batcher {
-        let instances = plan.instances(self.config.engine.instances);
-        let slot = Arc::new(Slot::new(plan));
-        let (batcher, workers) = Batcher::new(self.config.batcher, &slot, instances, Arc::clone(metrics));
+    fn batcher(&mut self, loaded: &Loaded, tuned: &Tuned, metrics: &Arc<ModelMetrics>) -> Batcher {
+        let slot = Arc::new(Slot::new(Arc::clone(&tuned.plan)));
+        let queue = batcher::Config {
+            max_batch_size: tuned.choice.max_batch_size,
+            ..self.config.batcher
+        };
+        let instances = tuned.choice.split.instances;
+        let (batcher, workers) = Batcher::new(queue, &slot, instances, Arc::clone(metrics));
         for worker in workers {
             let number = self.numbers.entry(loaded.name.clone()).or_insert(0);
             self.workers
@@ -131,6 +130,26 @@ impl Loader<'_> {
         }
         batcher
     }
+}
+
+/// Logs how a version is served, and what that rests on.
+fn told(loaded: &Loaded, tuned: &Tuned, seconds: f64) {
+    let Choice {
+        split: Split { instances, threads },
+        max_batch_size,
+        ref why,
+    } = tuned.choice;
+    tracing::info!(
+        model = %loaded.name,
+        version = %loaded.version,
+        seconds,
+        instances,
+        threads,
+        max_batch_size,
+        choice = %tuned.source,
+        why = why.join(" "),
+        "loaded"
+    );
 }
 
 /// The version that answers where none is named; what to do where there is none.

@@ -17,6 +17,7 @@ mod load;
 mod server;
 mod signals;
 mod threads;
+mod tune;
 
 use server::Server;
 use signals::Signals;

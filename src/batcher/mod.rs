@@ -26,7 +26,7 @@ pub use worker::Worker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Most images in one batch, from 1.
+    /// Most images in one batch; 0 means as kept timings say, else [`MAX_BATCH_SIZE`].
     pub max_batch_size: usize,
     /// How long an idle instance waits for more after the first, in microseconds; 0 never waits.
     pub max_delay_us: u64,
@@ -34,10 +34,23 @@ pub struct Config {
     pub max_queue: usize,
 }
 
+/// Most images in one batch where nothing says otherwise.
+pub const MAX_BATCH_SIZE: usize = 32;
+
+impl Config {
+    /// Most images in one batch, at least 1.
+    pub fn max_batch(&self) -> usize {
+        match self.max_batch_size {
+            0 => MAX_BATCH_SIZE,
+            images => images,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_batch_size: 32,
+            max_batch_size: 0,
             max_delay_us: 0,
             max_queue: 1024,
         }

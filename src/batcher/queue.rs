@@ -122,7 +122,7 @@ impl Queue {
     pub(super) fn new(config: Config) -> Self {
         Self {
             waiting: VecDeque::new(),
-            max_batch: config.max_batch_size.max(1),
+            max_batch: config.max_batch(),
             max_queue: config.max_queue.max(1),
             max_delay: Duration::from_micros(config.max_delay_us).min(MAX_DELAY),
             closed: false,

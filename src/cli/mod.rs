@@ -14,6 +14,7 @@ mod bench;
 mod command_line;
 mod config;
 mod data;
+mod doctor;
 mod evaluate;
 #[cfg(test)]
 mod fixture;
@@ -68,6 +69,8 @@ enum Command {
     Predict(predict::Args),
     /// Measure: inference alone, or a running server
     Bench(bench::Args),
+    /// Measure this machine and how each version is served best on it
+    Doctor(doctor::Args),
     /// List, show and verify models
     Models(models::Args),
     /// Check labelled images
@@ -146,6 +149,7 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
         Command::Evaluate(args) => evaluate::run(&args, common),
         Command::Predict(args) => predict::run(&args, common),
         Command::Bench(args) => bench::run(&args, common),
+        Command::Doctor(args) => doctor::run(&args, common),
         Command::Models(args) => models::run(&args, common),
         Command::Data(args) => data::run(&args, common),
         Command::Config(args) => config::run(&args, common),
@@ -158,7 +162,12 @@ impl Command {
     /// Whether it runs networks.
     fn computes(&self) -> bool {
         match self {
-            Self::Serve(_) | Self::Train(_) | Self::Evaluate(_) | Self::Predict(_) | Self::Models(_) => true,
+            Self::Serve(_)
+            | Self::Train(_)
+            | Self::Evaluate(_)
+            | Self::Predict(_)
+            | Self::Doctor(_)
+            | Self::Models(_) => true,
             Self::Bench(args) => args.computes(),
             Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
         }

@@ -1,6 +1,7 @@
 //! The range of every number in the configuration.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 use super::Config;
 
@@ -23,10 +24,24 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
     if config.models.as_os_str().is_empty() {
         return Err(("models".to_owned(), "a folder is expected".to_owned()));
     }
+    if lies_within(&config.engine.cache, &config.models) {
+        let problem = "a folder outside that of the models is expected, which holds models alone";
+        return Err(("engine.cache".to_owned(), problem.to_owned()));
+    }
     config.http.check().map_err(|text| key_and_problem(&text))?;
     config.engine.check().map_err(|text| key_and_problem(&text))?;
     let log = config.log.check();
     log.map_err(|error| key_and_problem(&error.to_string()))
+}
+
+/// By their names: whether `folder`, if any, is `around` or in it.
+fn lies_within(folder: &Path, around: &Path) -> bool {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    match (absolute(folder), absolute(around)) {
+        (Some(folder), Some(around)) => folder.starts_with(around),
+        // An empty path is no folder.
+        _ => false,
+    }
 }
 
 /// Of `key: problem` or `key: value; problem`, as rooms that check themselves say it.
@@ -37,7 +52,7 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 11] {
+fn limits(config: &Config) -> [Limit; 12] {
     let Config {
         images,
         decode,
@@ -56,10 +71,11 @@ fn limits(config: &Config) -> [Limit; 11] {
             decode.max_in_flight_bytes,
             1..=MAX_BYTES,
         ),
-        ("batcher.max_batch_size", batcher.max_batch_size as u64, 1..=4096),
+        ("batcher.max_batch_size", batcher.max_batch_size as u64, 0..=4096),
         ("batcher.max_delay_us", batcher.max_delay_us, 0..=1_000_000),
         ("batcher.max_queue", batcher.max_queue as u64, 1..=MAX_WAITING),
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
-        ("engine.threads", engine.threads as u64, 1..=MAX_THREADS),
+        ("engine.threads", engine.threads as u64, 0..=MAX_THREADS),
+        ("engine.tune_ms", engine.tune_ms, 0..=5000),
     ]
 }

@@ -8,6 +8,7 @@ use figment::Figment;
 use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::tune::Asked;
 use crate::model::ModelName;
 use crate::{batcher, engine, http, preprocess, telemetry};
 
@@ -87,6 +88,16 @@ impl Config {
         let usual = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| usual.exists().then_some(usual));
         resolve(file, environment::variables(), flags)
+    }
+
+    /// What is set of how the cores are shared out, and what is left to timings.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            instances: self.engine.instances,
+            threads: self.engine.threads,
+            max_batch: self.batcher.max_batch(),
+            open_batch: self.batcher.max_batch_size == 0,
+        }
     }
 
     /// Holds every value against its range; the error names the key.

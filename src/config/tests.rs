@@ -197,6 +197,11 @@ fn a_text_that_means_nothing_is_refused() {
         flag("log.filter", "a=b=c"),
         &["log.filter = \"a=b=c\" (command line)"],
     );
+    refused(
+        flag("engine.cache", "models/cache"),
+        &["engine.cache = \"models/cache\" (command line)", "outside"],
+    );
+    assert!(flag("engine.cache", "").is_ok() && flag("engine.cache", "models-cache").is_ok());
     refused(flag("models", ""), &["models = \"\" (command line)", "a folder"]);
 }
 

@@ -1,5 +1,7 @@
 //! The serving executor: graph + weights → a plan that answers batches, one instance per thread.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 mod compile;
@@ -43,8 +45,12 @@ pub struct Config {
     /// Instances per model, each with `threads` threads; 0 means as many as the cores this process may use have room for,
     /// or two on a GPU.
     pub instances: usize,
-    /// Threads that share each batch of an instance.
+    /// Threads that share each batch of an instance; 0 means as kept timings say, else 1.
     pub threads: usize,
+    /// Folder of kept timings; empty keeps none.
+    pub cache: PathBuf,
+    /// How long a start may time a version whose timings are not kept, in milliseconds; 0 never does.
+    pub tune_ms: u64,
     /// `auto`, or the vector instructions of the CPU's kernels.
     pub instructions: Instructions,
     /// Whether 3×3 convolutions may take Winograd's way.
@@ -57,7 +63,9 @@ impl Default for Config {
             device: DeviceChoice::Auto,
             precision: Precision::F32,
             instances: 0,
-            threads: 1,
+            threads: 0,
+            cache: PathBuf::from("cache"),
+            tune_ms: 0,
             instructions: Instructions::Auto,
             winograd: true,
         }
@@ -78,7 +86,7 @@ impl Config {
         let options = Options {
             instructions: self.instructions,
             winograd: self.winograd,
-            threads: self.threads,
+            threads: self.threads.max(1),
         };
         Target::open(self.device, self.precision, options)
     }

@@ -8,6 +8,7 @@ mod allocation;
 mod architecture;
 mod bench_load;
 mod contract;
+mod doctor;
 mod http;
 mod import;
 mod openapi;

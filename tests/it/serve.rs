@@ -19,7 +19,7 @@ const SPEC: &str =
 const NEVER: &str = "600000";
 
 /// A folder with one model, `tiny`, of one version.
-fn models() -> TempDir {
+pub(crate) fn models() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("tiny")).unwrap();
     let mut file = File::create(folder.path().join("tiny/model.toml")).unwrap();

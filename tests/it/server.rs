@@ -27,6 +27,8 @@ impl Server {
     pub(crate) fn start(models: &Path, settings: &[&str]) -> Self {
         let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
         command.arg(models).args(["--set", "log.format=json"]);
+        // What somebody measured in the current folder is not for tests.
+        command.args(["--set", "engine.cache="]);
         for setting in settings {
             command.args(["--set", setting]);
         }

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 mod cache;
 mod choose;
 mod measure;
+mod plans;
 
 pub use cache::{Cache, Key};
 pub use choose::{Choice, NOISE, choose};
 pub use measure::{Course, measure};
+pub use plans::Plans;
 
 /// Instances that work at once, and the threads that share each one's batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
