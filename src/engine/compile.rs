@@ -31,6 +31,12 @@ impl Program {
         })
     }
 
+    /// Most numbers for one image in a value or in the windows of a convolution.
+    pub(super) fn most_numbers(&self) -> usize {
+        let steps = self.steps.iter();
+        steps.map(Step::most_numbers).max().unwrap_or(0)
+    }
+
     /// The answers to N×C×H×W images, by candle's operators.
     pub(super) fn run(&self, images: Tensor) -> Result<Tensor> {
         let mut values = vec![None; self.steps.len() + 1];

@@ -14,6 +14,9 @@ mod tests;
 
 /// Instances worth running at once on a GPU: one computes while the other copies.
 pub(super) const GPU_INSTANCES: usize = 2;
+/// Most numbers in one value, or in the windows that candle copies out for a convolution: 4 GiB in f32. On a GPU candle counts
+/// them in 32 bits, and past those it computes something else without a word.
+const MOST_NUMBERS: usize = 1 << 30;
 
 /// A program that candle's operators run, shared by the threads that run it.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Operators {
     program: Program,
     input: Input,
     target: Target,
+    /// Larger batches are computed in parts.
+    most_items: usize,
     /// Instances that compute nothing now. One is taken for each batch and given back, so that there are as many as ever
     /// ran at once.
     spare: Mutex<Vec<Instance>>,
@@ -39,6 +44,7 @@ impl Operators {
     /// With a first instance, so that a device that cannot take the weights is known at once. `program` is in host memory.
     pub(super) fn new(program: Program, input: Input, target: Target) -> Result<Self> {
         let operators = Self {
+            most_items: (MOST_NUMBERS / program.most_numbers().max(1)).max(1),
             program,
             input,
             target,
@@ -48,11 +54,13 @@ impl Operators {
         Ok(operators)
     }
 
-    /// Answers `items` images laid end to end, channels first; appends items × classes `logits`. An instance that fails or
+    /// Answers whole images laid end to end, channels first; appends a row of `logits` for each. An instance that fails or
     /// panics is released.
-    pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut Vec<f32>) -> Result<()> {
+    pub(super) fn run(&self, images: &[f32], logits: &mut Vec<f32>) -> Result<()> {
         let mut instance = self.take()?;
-        instance.run(images, (items, self.input), self.target.precision.dtype(), logits)?;
+        for part in images.chunks(self.most_items * self.input.len()) {
+            instance.run(part, self.input, self.target.precision.dtype(), logits)?;
+        }
         self.give(instance);
         Ok(())
     }
@@ -83,18 +91,13 @@ impl Operators {
 }
 
 impl Instance {
-    fn run(
-        &mut self,
-        images: &[f32],
-        (items, input): (usize, Input),
-        dtype: DType,
-        logits: &mut Vec<f32>,
-    ) -> Result<()> {
+    fn run(&mut self, images: &[f32], input: Input, dtype: DType, logits: &mut Vec<f32>) -> Result<()> {
         let Input {
             channels,
             height,
             width,
         } = input;
+        let items = images.len() / input.len();
         let images: Tensor = self.lane.upload(images, (items, channels, height, width))?;
         let output = self.program.run(images.to_dtype(dtype)?)?;
         let output = output.to_dtype(DType::F32)?.contiguous()?;

@@ -99,7 +99,7 @@ impl Plan {
                     logits.resize(items * self.classes, 0.0);
                     cpu.run(inputs, items, logits);
                 }
-                Backend::Candle(operators) => operators.run(inputs, items, logits)?,
+                Backend::Candle(operators) => operators.run(inputs, logits)?,
             }
         }
         Ok(())

@@ -114,6 +114,20 @@ impl Step {
             && self.then.is_none()
     }
 
+    /// Numbers for one image in the result, or in the windows that candle copies out for a convolution.
+    pub(super) fn most_numbers(&self) -> usize {
+        let result = self.shape.len();
+        let windows = match (&self.kernel, self.shape) {
+            (Kernel::Conv2d { weight, geometry, .. }, Shape::Map { channels, .. })
+                if geometry.groups == 1 =>
+            {
+                result / channels * (weight.elem_count() / channels)
+            }
+            _ => 0,
+        };
+        result.max(windows)
+    }
+
     /// The step's value; of `values`, those read for the last time are taken out.
     pub(super) fn run(&self, values: &mut [Option<Tensor>]) -> Result<Tensor> {
         let mut inputs = self

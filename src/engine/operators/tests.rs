@@ -85,7 +85,7 @@ impl Network {
         let (operators, allowed) = (self.operators(device, precision), allowed(precision, single));
         for &items in batches {
             let (expected, mut found) = (self.by_the_plan(items), Vec::new());
-            operators.run(&self.images(items), items, &mut found).unwrap();
+            operators.run(&self.images(items), &mut found).unwrap();
             let told = format!("{name} in {precision}, {items} images");
             assert!(found.iter().all(|logit| logit.is_finite()), "{told}");
             assert_eq!(found.len(), items * graph.classes(), "{told}");
@@ -125,11 +125,27 @@ fn there_are_as_many_instances_as_ever_ran_at_once() {
     let held = [operators.take().unwrap(), operators.take().unwrap()];
     assert_eq!(count(&operators), 0);
     held.into_iter().for_each(|instance| operators.give(instance));
-    operators.run(&network.images(1), 1, &mut Vec::new()).unwrap();
+    operators.run(&network.images(1), &mut Vec::new()).unwrap();
     assert_eq!(count(&operators), 2);
-    // Too few numbers for the shape: the instance that failed is not used again.
-    operators.run(&[0.0], 1, &mut Vec::new()).unwrap_err();
+    // Not a whole image: the instance that failed is not used again.
+    operators.run(&[0.0], &mut Vec::new()).unwrap_err();
     assert_eq!(count(&operators), 1);
+}
+
+#[test]
+fn a_large_batch_is_computed_in_parts() {
+    let check = |network: &Network, most: usize| {
+        let mut operators = network.operators(&Device::Cpu, Precision::F32);
+        assert_eq!(operators.most_items, most, "{}", network.0);
+        operators.most_items = 2;
+        let mut logits = Vec::new();
+        operators.run(&network.images(ITEMS), &mut logits).unwrap();
+        let off = difference(&logits, &network.by_the_plan(ITEMS));
+        assert!(off <= TOLERANCE * largest(&logits), "{}: {off}", network.0);
+    };
+    // Most there are 32 maps of 26×26; 3 channels of 7×7 windows at 32×32 places.
+    check(&small_networks().next().unwrap(), (1 << 30) / (32 * 26 * 26));
+    check(&photo("resnet18", 64), (1 << 30) / (3 * 7 * 7 * 32 * 32));
 }
 
 #[cfg(feature = "cuda")]
@@ -158,7 +174,6 @@ mod gpu {
         for network in small_networks().chain(photos.map(|name| photo(name, 64))) {
             for precision in ALL {
                 network.check(&gpu(), (precision, GPU_TOLERANCE), &[1, 3, ITEMS, 32]);
-                println!("{} in {precision}: equal", network.0);
             }
         }
     }
@@ -171,7 +186,7 @@ mod gpu {
         let images = network.images(ITEMS);
         let run = || {
             let mut logits = Vec::new();
-            operators.run(&images, ITEMS, &mut logits).unwrap();
+            operators.run(&images, &mut logits).unwrap();
             logits
         };
         let alone = run();
