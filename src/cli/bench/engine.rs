@@ -8,11 +8,11 @@ use std::time::Duration;
 use clap::builder::RangedI64ValueParser;
 
 use crate::config::Config;
-use crate::engine::{EngineError, Plan, Reference, Target};
+use crate::engine::{self, DeviceChoice, EngineError, Plan, Precision, Reference, Target};
 use crate::model::{Graph, Input, ModelName, Version, Weights, arch};
 
 use super::super::table::json;
-use super::super::version::{self, data, engine};
+use super::super::version::{self, data, engine as failed};
 use super::super::{CliError, print, write};
 use super::chart;
 use super::measure::{Course, Subject};
@@ -36,6 +36,12 @@ pub(super) struct Args {
     /// Its classes
     #[arg(long, value_name = "N", value_parser = count(2, 100_000), requires = "arch")]
     classes: Option<u32>,
+    /// Where to compute: cpu, cuda:N or auto [default: engine.device]
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
+    /// In what a GPU computes: f32, f16 or bf16 [default: engine.precision]
+    #[arg(long, value_name = "TYPE")]
+    precision: Option<Precision>,
     /// Images per call
     #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,8,32,128", value_parser = count(1, 4096))]
     batches: Vec<u32>,
@@ -85,12 +91,12 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 /// Measures, unless the figures could not be compared with the `baseline`.
 fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Report, CliError> {
     let network = Network::of(args, config)?;
-    let target = config.engine.open().map_err(engine)?;
+    let target = args.target(config)?;
     let isa = target.device.is_cpu().then(|| target.options.instructions.isa());
     let unit = isa.map_or_else(|| target.to_string(), |isa| isa.to_string());
     let mut report = network.blank(unit, args.seconds);
     baseline.map_or(Ok(()), |baseline| comparable(baseline, &report))?;
-    let subject = network.compile(&target, args.reference).map_err(engine)?;
+    let subject = network.compile(&target, args.reference).map_err(failed)?;
     let (batches, threads) = (sizes(&args.batches), args.threads(&subject.plan));
     let course = Course {
         batches: &batches,
@@ -162,6 +168,15 @@ impl Network {
 }
 
 impl Args {
+    fn target(&self, config: &Config) -> Result<Target, CliError> {
+        let chosen = engine::Config {
+            device: self.device.unwrap_or(config.engine.device),
+            precision: self.precision.unwrap_or(config.engine.precision),
+            ..config.engine.clone()
+        };
+        chosen.open().map_err(failed)
+    }
+
     fn threads(&self, plan: &Plan) -> Vec<usize> {
         if self.threads.is_empty() {
             return sizes(&[1, u32::try_from(plan.instances(0)).unwrap_or(1)]);
@@ -338,6 +353,15 @@ mod tests {
     }
 
     #[test]
+    fn flags_outweigh_the_configuration_of_the_device() {
+        let target = |flags: &[&str]| args(flags).unwrap().target(&Config::default());
+        let cpu = target(&["--device", "cpu"]).unwrap();
+        assert_eq!(cpu.to_string(), "cpu f32");
+        let error = target(&["--device", "cpu", "--precision", "f16"]).unwrap_err();
+        assert!(matches!(error, CliError::Usage(_)), "{error}");
+    }
+
+    #[test]
     fn values_outside_their_ranges_are_refused() {
         let check = |flags: &[&str], expected: bool| assert_eq!(args(flags).is_ok(), expected, "{flags:?}");
         let arch = ["--arch", "resnet18", "--classes", "10", "--input"];
@@ -351,6 +375,9 @@ mod tests {
         check(&["--batches", "0"], false);
         check(&["--batches", "1,4097"], false);
         check(&["--threads", "0"], false);
+        check(&["--device", "cuda:1", "--precision", "bf16"], true);
+        check(&["--device", "gpu"], false);
+        check(&["--precision", "f8"], false);
         check(&["--rounds", "0"], false);
         check(&["--seconds", "-1"], false);
         check(&["--seconds", "NaN"], false);
