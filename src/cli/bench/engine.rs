@@ -104,7 +104,7 @@ fn report(args: &Args, config: &Config, baseline: Option<&Report>) -> Result<Rep
         rounds: args.rounds as usize,
         duration: Duration::from_secs_f64(args.seconds),
     };
-    (report.points, report.peaks) = subject.points(&course, isa).map_err(engine)?;
+    (report.points, report.peaks) = subject.points(&course, isa).map_err(failed)?;
     Ok(report.with_figures())
 }
 

@@ -160,7 +160,8 @@ unsafe fn strip<
                         }
                     }
                 }
-                weights = weights.add(strip.weights);
+                // After the last it may lie beyond the weights: a strip may begin within a block.
+                weights = weights.wrapping_add(strip.weights);
             }
         }
         finish::<V, PIXELS, VECTORS, POOL>(tile, sums);

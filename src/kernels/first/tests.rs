@@ -126,6 +126,19 @@ fn every_width_of_a_tile_with_a_border_behind_the_image_alone() {
     }
 }
 
+/// Where the weights fill whole cache lines, nothing of theirs lies behind the last: for Miri.
+#[test]
+fn weights_that_fill_their_lines() {
+    let windows = Windows {
+        kernel: [2, 3],
+        ..Windows::POINT
+    };
+    check(&Layer {
+        pooled: true,
+        ..Layer::new([5, 9, 3], 8, windows)
+    });
+}
+
 #[test]
 fn images_and_windows_that_do_not_meet_are_refused() {
     let isa = Isa::PORTABLE;
