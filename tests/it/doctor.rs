@@ -68,6 +68,7 @@ impl Place {
         let point = |batch: usize, split: Split| Timing {
             split,
             batch,
+            spread: 0.0,
             seconds: if split == best { 1.0 } else { 100.0 } * (batch as f64 / 4.0).max(1.0),
         };
         let batches = asked.batches().into_iter();

@@ -65,6 +65,8 @@ pub(super) struct Timed {
     pub(super) split: Split,
     pub(super) batch: usize,
     pub(super) ms_per_image: f64,
+    /// (slowest − quickest round) / median.
+    pub(super) spread: f64,
     /// Of all instances.
     pub(super) images_per_second: f64,
 }
@@ -209,6 +211,7 @@ impl From<&Timing> for Timed {
             split: timing.split,
             batch: timing.batch,
             ms_per_image: timing.seconds_per_image() * 1e3,
+            spread: timing.spread,
             images_per_second: timing.images_per_second(),
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::Timings;
+use super::{Timing, Timings};
 use crate::engine::machine::cpu_name;
 use crate::engine::{Options, available_cores};
 use crate::registry::{Loaded, atomic, sha256};
@@ -139,16 +139,17 @@ fn read(path: &Path, key: &Key) -> Result<Option<Timings>, String> {
     if found != *key {
         return Err("it is of another network or another machine".to_owned());
     }
-    let sound = |seconds: f64| seconds.is_finite() && seconds > 0.0;
-    if !timings.points.iter().all(|point| sound(point.seconds)) {
-        return Err("a time in it is not above 0".to_owned());
+    // JSON holds no infinity and no NaN.
+    let is_sound = |point: &Timing| point.batch > 0 && point.seconds > 0.0 && point.spread >= 0.0;
+    if !timings.points.iter().all(is_sound) {
+        return Err("a batch, a time or a spread in it is below what can be".to_owned());
     }
     Ok(Some(timings))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Split, Timing};
+    use super::super::Split;
     use super::*;
 
     fn key() -> Key {
@@ -173,6 +174,7 @@ mod tests {
             },
             batch,
             seconds,
+            spread: 0.01,
         };
         Timings {
             max_batch: 2,
@@ -222,7 +224,8 @@ mod tests {
         );
         check("{\"format\": 2, \"new\": []}", "format 2");
         check(&whole.replace("Processor", "Other"), "another machine");
-        check(&whole.replace("0.15", "-0.15"), "not above 0");
+        check(&whole.replace("0.15", "-0.15"), "below what can be");
+        check(&whole.replace("0.01", "-0.01"), "below what can be");
         check(&whole.replace("0.15", "\"x\""), "invalid type");
         check(&" ".repeat(300_000), "larger than");
         cache.write(&key(), &timings()).unwrap();

@@ -2,10 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Asked, Split, Timing, Timings};
-
-/// A difference of this share decides nothing.
-pub const NOISE: f64 = 0.03;
+use super::{Asked, HANDING_SECONDS, NOISE, Split, Timing, Timings};
 
 /// How a version is served.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,8 +22,9 @@ struct Row {
     points: Vec<Timing>,
 }
 
-/// The split that serves most images per second, of those within [`NOISE`] the one with the fewest threads; and its
-/// smallest batch within [`NOISE`] of its best. `None` where a split that is asked about was not timed.
+/// The split that serves most images per second, of those within the noise ([`NOISE`], or the spread of their rounds) the
+/// one with the fewest threads; and its smallest batch within [`NOISE`] of its best. `None` where a split that is asked
+/// about was not timed.
 pub fn choose(asked: &Asked, cores: usize, timings: &Timings) -> Option<Choice> {
     if timings.max_batch < asked.max_batch {
         return None;
@@ -39,7 +37,7 @@ pub fn choose(asked: &Asked, cores: usize, timings: &Timings) -> Option<Choice> 
     let best = rows.iter().max_by(|a, b| a.rate().total_cmp(&b.rate()))?;
     let taken = rows
         .iter()
-        .find(|row| row.rate() >= best.rate() * (1.0 - NOISE))?;
+        .find(|row| row.rate() >= best.rate() * (1.0 - row.noise(best)))?;
     let (max_batch_size, batch) = taken.batch(asked);
     Some(Choice {
         split: taken.split,
@@ -67,6 +65,11 @@ impl Row {
         self.peak().served_per_second()
     }
 
+    /// The share of its rate by which `best` must be quicker.
+    fn noise(&self, best: &Self) -> f64 {
+        NOISE.max(self.peak().spread).max(best.peak().spread)
+    }
+
     /// For the smallest batch.
     fn seconds(&self) -> f64 {
         self.points[0].seconds
@@ -82,18 +85,15 @@ impl Row {
             );
         }
         let enough = self.rate() * (1.0 - NOISE);
-        let knee = self
-            .points
-            .iter()
-            .find(|point| point.served_per_second() >= enough);
-        let (knee, last) = (
-            knee.map_or(max, |point| point.batch),
-            self.points[self.points.len() - 1].batch,
-        );
-        let share = NOISE * 100.0;
-        if knee < last {
+        let mut points = self.points.iter();
+        let knee = points
+            .find(|point| point.served_per_second() >= enough)
+            .map(|point| point.batch);
+        let last = self.points[self.points.len() - 1].batch;
+        if let Some(knee) = knee.filter(|&knee| knee < last) {
+            let share = NOISE * 100.0;
             let why = format!(
-                "Batches of more than {knee} add less than {share} % to the images/s, and each waits longer."
+                "Batches of more than {knee} add less than {share} % to the images/s and wait longer."
             );
             return (knee, why);
         }
@@ -102,23 +102,26 @@ impl Row {
         } else {
             ""
         };
-        (
-            max,
-            format!("Images/s grow up to batches of {last}, the largest timed{more}."),
-        )
+        let why = format!("Images/s grow up to batches of {last}, the largest timed{more}.");
+        (max, why)
     }
 }
 
 fn throughput(taken: &Row, best: &Row, rows: &[Row]) -> String {
     let (split, peak) = (taken.split, taken.peak());
     let most = format!("{:.0} images/s in batches of {}", taken.rate(), peak.batch);
+    let handing = format!(
+        "{:.0} µs of each batch counted for handing it over",
+        HANDING_SECONDS * 1e6
+    );
     if rows.len() == 1 {
-        return format!("{split} is the only split asked for: {most}.");
+        return format!("{split} (instances × threads) is the only split asked for: {most}, {handing}.");
     }
     if taken.split != best.split {
-        let share = NOISE * 100.0;
         return format!(
-            "{split} (instances × threads) serves {most}, within {share} % of what {} serves, with fewer threads for a batch.",
+            "{split} (instances × threads) serves {most}, {handing}: within the noise of {:.0} %, what {} serves, with fewer \
+             threads for a batch.",
+            taken.noise(best) * 100.0,
             best.split
         );
     }
@@ -127,7 +130,7 @@ fn throughput(taken: &Row, best: &Row, rows: &[Row]) -> String {
         .map(|row| format!("{} {:.0}", row.split, row.rate()))
         .collect();
     format!(
-        "{split} (instances × threads) serves most: {most}; {}.",
+        "{split} (instances × threads) serves most: {most}, {handing}; {}.",
         others.join(", ")
     )
 }

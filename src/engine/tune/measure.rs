@@ -86,6 +86,7 @@ fn points(plans: &[(Split, Arc<Plan>)], batch: usize, visit: Duration) -> Result
             split,
             batch,
             seconds: seconds[ROUNDS / 2],
+            spread: (seconds[ROUNDS - 1] - seconds[0]) / seconds[ROUNDS / 2],
         }
     });
     Ok(timed.collect())
@@ -151,7 +152,12 @@ mod tests {
             .flat_map(|&batch| [(batch, 1), (batch, 2)])
             .collect();
         assert_eq!(places, expected);
-        assert!(timings.points.iter().all(|point| point.seconds > 0.0));
+        assert!(
+            timings
+                .points
+                .iter()
+                .all(|point| point.seconds > 0.0 && point.spread >= 0.0)
+        );
         assert!(choose(&ASKED, 2, &timings).is_some());
     }
 

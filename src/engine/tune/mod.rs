@@ -10,7 +10,7 @@ mod measure;
 mod plans;
 
 pub use cache::{Cache, Key};
-pub use choose::{Choice, NOISE, choose};
+pub use choose::{Choice, choose};
 pub use measure::{Course, measure};
 pub use plans::Plans;
 
@@ -44,8 +44,10 @@ pub struct Timing {
     pub split: Split,
     /// Images in each instance's batch, at least 1.
     pub batch: usize,
-    /// For a batch, above 0.
+    /// For a batch, above 0: the median of the rounds.
     pub seconds: f64,
+    /// (slowest − quickest round) / median.
+    pub spread: f64,
 }
 
 /// What was timed.
@@ -56,6 +58,9 @@ pub struct Timings {
     /// Every split at every batch that was reached, the batches ascending.
     pub points: Vec<Timing>,
 }
+
+/// A difference of this share decides nothing.
+pub const NOISE: f64 = 0.03;
 
 /// For waking a thread and handing its answers out: a batch costs about so much more than the engine takes.
 const HANDING_SECONDS: f64 = 20e-6;

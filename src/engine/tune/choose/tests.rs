@@ -19,6 +19,7 @@ fn timings(max_batch: usize, made: &[Made]) -> Timings {
         split: Split { instances, threads },
         batch,
         seconds: ms / 1e3,
+        spread: 0.0,
     };
     Timings {
         max_batch,
@@ -85,10 +86,28 @@ fn most_images_a_second_win() {
 }
 
 #[test]
+fn what_beats_only_its_own_noise_is_not_taken() {
+    let taken = |spread: f64, noisy: usize| {
+        let mut timings = timings(8, &EVEN);
+        // 1×4 serves half as many again as 4×1.
+        timings.points[2].seconds = 1.0 / 60.0;
+        timings.points[5].seconds = 2.0 / 60.0;
+        timings.points[noisy].spread = spread;
+        choose(&OPEN, 4, &timings).unwrap()
+    };
+    // Each split serves most in batches of two, its second point.
+    for noisy in [3, 5] {
+        assert_eq!(taken(0.3, noisy).split.threads, 4);
+        assert_eq!(taken(0.4, noisy).split.threads, 1);
+    }
+    assert!(taken(0.4, 5).why[0].contains("within the noise of 40 %, what 1×4 serves"));
+}
+
+#[test]
 fn the_batch_ends_where_noise_begins() {
     let one = Asked { threads: 1, ..OPEN };
     let falling = [(4, 1, 1, 10.0), (4, 1, 2, 15.0), (4, 1, 4, 28.0), (4, 1, 8, 55.5)];
-    let only = "4×1 is the only split asked for";
+    let only = "4×1 (instances × threads) is the only split asked for";
     check(
         &one,
         &falling,
@@ -163,6 +182,7 @@ proptest! {
             split,
             batch,
             // Every split serves alike where it takes as much longer as it has instances.
+            spread: 0.0,
             seconds: if rates_alike { (split.instances * batch) as f64 } else { seconds.next().unwrap_or(1.0) },
         };
         let places = asked.batches().into_iter().flat_map(|batch| {
