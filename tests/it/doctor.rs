@@ -178,6 +178,19 @@ fn a_damaged_file_is_told_and_passed_over() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_written_is_told_and_no_failure() {
+    let place = Place::new();
+    let file = place.folder.path().join("file");
+    fs::File::create(&file).unwrap();
+    let cache = format!("engine.cache={}", file.join("cache").display());
+    let settings = ["engine.device=cpu", "engine.tune_ms=1000", &cache];
+    let mut server = Server::start(place.models.path(), &settings);
+    server.wait_for("timings are not kept");
+    assert_eq!(server.wait_for("loaded")["choice"], "measured");
+    server.wait_for("ready");
+}
+
+#[test]
 fn a_start_measures_where_it_is_told_to_and_keeps_that() {
     let place = Place::new();
     let measured = place.served(&["engine.tune_ms=1000"]);
