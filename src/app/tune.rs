@@ -43,7 +43,7 @@ pub(super) fn tune(config: &Config, loaded: &Loaded, target: &Target) -> Result<
         timed(config, (&asked, cores), &key, &mut plans)?
     };
     let plan = plans.of(choice.split.threads)?;
-    plan.warm_up(choice.max_batch_size)?;
+    plan.warm_up_instances(choice.split.instances, choice.max_batch_size)?;
     Ok(Tuned { plan, choice, source })
 }
 

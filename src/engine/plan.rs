@@ -122,30 +122,41 @@ impl Plan {
         }
     }
 
-    /// Runs batches of 1 and `max_batch` so that the first request finds everything in place; an output that is not
-    /// finite is [`EngineError::NonFinite`].
+    /// [`Plan::warm_up_instances`] of one.
     pub fn warm_up(&self, max_batch: usize) -> Result<(), EngineError> {
-        let mut logits = Vec::new();
-        for items in [1, max_batch.max(1)] {
-            self.run(&self.pattern(items), items, &mut logits)?;
-            if !logits.iter().all(|logit| logit.is_finite()) {
-                return Err(EngineError::NonFinite);
-            }
-        }
-        Ok(())
+        self.warm_up_instances(1, max_batch)
     }
 
-    /// [`Plan::warm_up`] of as many instances as will run at once, where each has memory of its own that it takes then.
+    /// Puts everything in place that as many instances at once need for batches of up to `max_batch`, so that the first
+    /// requests find it, and answers an image, on a GPU also a batch, in each way that requests will be. An output that is
+    /// not finite is [`EngineError::NonFinite`].
     pub fn warm_up_instances(&self, instances: usize, max_batch: usize) -> Result<(), EngineError> {
-        let Backend::Candle(operators) = &self.backend else {
-            return self.warm_up(max_batch);
-        };
-        let held: Result<Vec<_>, _> = (0..instances).map(|_| operators.take()).collect();
-        for instance in held? {
-            operators.give(instance);
-            self.warm_up(max_batch)?;
+        match &self.backend {
+            Backend::Cpu(cpu) => {
+                // A batch is computed as an image is; only its memory must be there.
+                cpu.reserve(instances, max_batch.max(1));
+                self.is_finite(1)
+            }
+            Backend::Candle(operators) => {
+                let held: Result<Vec<_>, _> = (0..instances).map(|_| operators.take()).collect();
+                for instance in held? {
+                    operators.give(instance);
+                    self.is_finite(1)?;
+                    self.is_finite(max_batch.max(1))?;
+                }
+                Ok(())
+            }
         }
-        Ok(())
+    }
+
+    fn is_finite(&self, items: usize) -> Result<(), EngineError> {
+        let mut logits = Vec::new();
+        self.run(&self.pattern(items), items, &mut logits)?;
+        if logits.iter().all(|logit| logit.is_finite()) {
+            Ok(())
+        } else {
+            Err(EngineError::NonFinite)
+        }
     }
 
     /// How many instances to run at once: as `configured`, or with 0 as many as the cores have room for, and two on a GPU.

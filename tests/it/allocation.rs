@@ -80,8 +80,8 @@ fn a_warm_plan_allocates_nothing() {
         let weights = Weights::initialise(&graph, 1).unwrap();
         let plan = Plan::compile(Version::FIRST, &graph, &weights, &Device::Cpu).unwrap();
         let images = vec![0.5; 4 * input.len()];
-        let mut logits = Vec::new();
-        plan.run(&images, 4, &mut logits).unwrap();
+        plan.warm_up(4).unwrap();
+        let mut logits = Vec::with_capacity(4 * plan.classes());
         let found = allocations(|| {
             for items in [4, 1, 3, 4] {
                 plan.run(&images[..items * input.len()], items, &mut logits)

@@ -108,6 +108,18 @@ impl Cpu {
         task.run(numbers, &mut [], &Alone);
     }
 
+    /// Makes workplaces for so many instances at once, with memory for batches of `items`.
+    pub(super) fn reserve(&self, instances: usize, items: usize) {
+        let few = self.memory.few(items, CACHED);
+        let workplaces: Vec<_> = (0..instances).map(|_| self.workplace(items, few)).collect();
+        for mut workplace in workplaces {
+            // The system gives a page when it is written first.
+            workplace.arena.values.fill(0.0);
+            workplace.arena.scratch.fill(0.0);
+            self.spares().push(workplace);
+        }
+    }
+
     /// What each layer costs on one thread: the medians over `rounds` runs.
     pub(super) fn explain(&self, images: &[f32], items: usize, rounds: usize) -> Vec<LayerCost> {
         let mut laps = vec![Laps::default(); self.layers.len()];

@@ -44,6 +44,17 @@ fn threads_change_no_bit_of_an_answer() {
 }
 
 #[test]
+fn each_instance_has_its_workplace_before_the_first_request() {
+    let (cpu, _) = lowered("resnet18", &Options::default());
+    cpu.reserve(3, 2);
+    let spares = cpu.spares();
+    assert_eq!(spares.len(), 3);
+    let few = cpu.memory.few(2, CACHED);
+    let enough = |spare: &Workplace| spare.arena.values.len() >= cpu.memory.len(2, few);
+    assert!(spares.iter().all(enough));
+}
+
+#[test]
 fn winograd_can_be_switched_off() {
     let titles = |winograd| {
         let options = Options {
