@@ -163,15 +163,26 @@ impl Check {
     /// Asserts that a kernel is right, and gives the same bits for any parts and batch. `allowed` is the error relative to
     /// the sum of the products' sizes.
     pub(super) fn check(&self, allowed: f64, kernel: impl Fn(Job<'_>, &Output<'_>, Part)) {
+        self.check_near(|size, _| allowed * size, kernel);
+    }
+
+    /// [`check`](Self::check) of a kernel whose outputs have parts in each other's errors: relative to the largest sum.
+    pub(super) fn check_together(&self, allowed: f64, kernel: impl Fn(Job<'_>, &Output<'_>, Part)) {
+        self.check_near(|_, largest| allowed * largest, kernel);
+    }
+
+    /// With the error allowed by an output's sum of sizes and by the largest.
+    fn check_near(&self, allowed: impl Fn(f64, f64) -> f64, kernel: impl Fn(Job<'_>, &Output<'_>, Part)) {
         let items = self.layer.items;
         let whole = self.run(0..items, 1, &kernel);
         let expected = self.expected();
         assert_eq!(whole.len(), expected.len());
+        let largest = expected.iter().fold(0.0, |most: f64, [_, size]| most.max(*size));
         for (at, (found, [value, size])) in whole.iter().zip(&expected).enumerate() {
-            let error = (f64::from(*found) - value).abs();
+            let (error, allowed) = ((f64::from(*found) - value).abs(), allowed(*size, largest));
             assert!(
-                error <= allowed * size,
-                "output {at}: {found}, not {value} ± {size:e}"
+                error <= allowed,
+                "output {at}: {found}, not {value} ± {allowed:e}"
             );
         }
         assert_eq!(
