@@ -25,12 +25,20 @@ mod tests;
 /// Numbers that the first layers may keep for the items they compute at a time: what the second cache of a core holds.
 const CACHED: usize = 128 * 1024;
 
+/// Items that a plan of few weights computes at once: enough that the weights, which then stay in a cache beside the core,
+/// are read as quickly as they are used, and few enough that what the layers write stays in the nearer one.
+const FEW_WEIGHTS: usize = 1024 * 1024;
+/// See [`FEW_WEIGHTS`].
+const ITEMS_AT_ONCE: usize = 16;
+
 /// A program lowered to kernels, shared by the instances that run it.
 #[derive(Debug)]
 pub(super) struct Cpu {
     isa: Isa,
     /// Threads that share each batch.
     threads: usize,
+    /// Larger batches are computed in parts.
+    most_items: usize,
     layers: Vec<Layer>,
     memory: Memory,
     output: Place,
@@ -60,6 +68,7 @@ impl Cpu {
         Ok(Self {
             isa: options.instructions.isa(),
             threads: options.threads.max(1),
+            most_items: most_items(&lowered.layers),
             memory: Memory::plan(&lowered.storages, cut(&lowered.layers)),
             layers: lowered.layers,
             output: lowered.output,
@@ -79,6 +88,21 @@ impl Cpu {
 
     /// Answers `items` images laid end to end, channels first, with `logits`, items × classes.
     pub(super) fn run(&self, images: &[f32], items: usize, logits: &mut [f32]) {
+        let at_once = self.at_once(items);
+        let [image, row] = [images.len(), logits.len()].map(|len| len / items);
+        let parts = images
+            .chunks(at_once * image)
+            .zip(logits.chunks_mut(at_once * row));
+        parts.for_each(|(images, logits)| self.part(images, images.len() / image, logits));
+    }
+
+    /// Items computed at once of a batch of `items`, in parts as even as can be.
+    fn at_once(&self, items: usize) -> usize {
+        let parts = items.div_ceil(self.most_items);
+        items.div_ceil(parts.max(1)).max(1)
+    }
+
+    fn part(&self, images: &[f32], items: usize, logits: &mut [f32]) {
         let few = self.memory.few(items, CACHED);
         let Workplace { crew, mut arena } = self.workplace(items, few);
         let mut work = |team: &dyn Team| {
@@ -110,6 +134,7 @@ impl Cpu {
 
     /// Makes workplaces for so many instances at once, with memory for batches of `items`.
     pub(super) fn reserve(&self, instances: usize, items: usize) {
+        let items = self.at_once(items);
         let few = self.memory.few(items, CACHED);
         let workplaces: Vec<_> = (0..instances).map(|_| self.workplace(items, few)).collect();
         for mut workplace in workplaces {
@@ -123,6 +148,7 @@ impl Cpu {
     /// What each layer costs on one thread: the medians over `rounds` runs.
     pub(super) fn explain(&self, images: &[f32], items: usize, rounds: usize) -> Vec<LayerCost> {
         let mut laps = vec![Laps::default(); self.layers.len()];
+        let items = self.at_once(items);
         let few = self.memory.few(items, CACHED);
         let Workplace { crew, mut arena } = self.workplace(items, few);
         for _ in 0..rounds {
@@ -195,6 +221,16 @@ impl Cpu {
     fn spares(&self) -> std::sync::MutexGuard<'_, Vec<Workplace>> {
         // A panic leaves the list whole.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Items of a batch that are worth computing at once.
+fn most_items(layers: &[Layer]) -> usize {
+    let weights: usize = layers.iter().map(|layer| layer.weights).sum();
+    if weights <= FEW_WEIGHTS {
+        ITEMS_AT_ONCE
+    } else {
+        usize::MAX
     }
 }
 

@@ -55,6 +55,27 @@ fn each_instance_has_its_workplace_before_the_first_request() {
 }
 
 #[test]
+fn a_batch_of_a_network_of_few_weights_is_computed_in_even_parts() {
+    let input = Input {
+        channels: 1,
+        height: 28,
+        width: 28,
+    };
+    let graph = arch::build("seed-cnn", input, 10).unwrap();
+    let program = compile(&graph, &weights(&graph), &Device::Cpu).unwrap();
+    let cpu = Cpu::lower(&program, input, &Options::default()).unwrap();
+    let parts = [1, 16, 17, 32, 37, 128].map(|items| cpu.at_once(items));
+    assert_eq!(parts, [1, 16, 9, 16, 13, 16]);
+    let few = images(&graph);
+    let many: Vec<f32> = few.iter().cycle().take(37 * input.len()).copied().collect();
+    let (alone, batch) = (logits(&cpu, &few, ITEMS), logits(&cpu, &many, 37));
+    let repeated: Vec<f32> = alone.iter().cycle().take(370).copied().collect();
+    assert_eq!(batch, repeated);
+    let (large, _) = lowered("resnet18", &Options::default());
+    assert_eq!(large.at_once(500), 500);
+}
+
+#[test]
 fn winograd_can_be_switched_off() {
     let titles = |winograd| {
         let options = Options {
