@@ -4,7 +4,7 @@
 #   miri      a part of the tests under Miri, on the portable set
 #   aarch64   all tests on NEON, under qemu
 # Usage: .ci/kernels.sh address|miri|aarch64 FOLDER, which is made. For aarch64 a linker aarch64-linux-gnu-gcc with its C
-# library and qemu-aarch64 must be there.
+# library and qemu-aarch64 must be there. The exit code is 75 where a toolchain is not there and cannot be fetched.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 way=$1
@@ -44,9 +44,10 @@ address() {
 
 # Without tests that end before any pointer is used, or whose loops the others run too: all would take twice as long.
 miri() {
-  if ! rustup toolchain install "$nightly" --profile minimal --component miri,rust-src --no-self-update; then
+  if ! rustup run "$nightly" cargo miri --version \
+    && ! rustup toolchain install "$nightly" --profile minimal --component miri,rust-src --no-self-update; then
     echo "Miri needs the toolchain $nightly, and it could not be installed" >&2
-    return 1
+    exit 75
   fi
   MIRIFLAGS=-Zmiri-disable-isolation cargo "+$nightly" miri test --lib -- \
     --skip refused --skip functions_equal --skip an_item_is_the_same --skip every_remainder
@@ -54,7 +55,10 @@ miri() {
 
 aarch64() {
   local target=aarch64-unknown-linux-gnu
-  rustup target add "$target"
+  if ! rustup target add "$target"; then
+    echo "the standard library for $target could not be installed" >&2
+    exit 75
+  fi
   CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
     CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu" \
     cargo test --release --lib --target "$target"
