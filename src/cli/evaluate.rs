@@ -5,16 +5,18 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::dataset::{Dataset, Part, Source};
 use crate::evaluate::{self, EvaluateError, Report};
-use crate::model::{ModelName, Spec, Version};
+use crate::model::{ModelName, Version};
 
-use super::part::WhichPart;
 use super::table::json;
 use super::version::{self, Which};
 use super::{CliError, Common, print, write};
 
-mod compare;
+pub(crate) mod compare;
+mod sample;
+
+pub(crate) use sample::Sample;
+use sample::{Images, images};
 
 /// Flags of `sconce evaluate`.
 #[derive(Debug, clap::Args)]
@@ -28,15 +30,8 @@ pub(crate) struct Args {
     /// Compare two versions on the same images: may the second take the first one's place? Exit code 3 says no
     #[arg(long, value_names = ["CHAMPION", "CHALLENGER"], num_args = 2, conflicts_with_all = ["version", "html"])]
     compare: Option<Vec<Version>>,
-    /// Labelled images: a folder of idx files, a folder with one folder per label, or a CSV file with path,label
-    #[arg(long, value_name = "PATH")]
-    data: PathBuf,
-    /// Which part of the data [default: test; train with --hold-out]
-    #[arg(long, value_enum)]
-    part: Option<WhichPart>,
-    /// Only the images that training leaves out: those whose sha256 mod 10 is 0
-    #[arg(long)]
-    hold_out: bool,
+    #[command(flatten)]
+    sample: Sample,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -52,15 +47,6 @@ struct Evaluation {
     data: Images,
     #[serde(flatten)]
     report: Report,
-}
-
-#[derive(Debug, Serialize)]
-struct Images {
-    path: PathBuf,
-    part: Part,
-    hold_out: bool,
-    /// Of the whole part: see [`Dataset::sha256`].
-    sha256: String,
 }
 
 /// Runs it.
@@ -83,7 +69,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
 fn evaluation(args: &Args, config: &Config) -> Result<Evaluation, CliError> {
     let loaded = version::load(config, Some(&args.model), args.version)?;
     let plan = version::compile(config, &loaded)?;
-    let images = images(args, &loaded.spec, config)?;
+    let images = images(&args.sample, &loaded.spec, config)?;
     let probabilities = evaluate::probabilities(&plan, &images.data, &images.indices).map_err(failure)?;
     Ok(Evaluation {
         model: Which::from(&loaded),
@@ -92,65 +78,11 @@ fn evaluation(args: &Args, config: &Config) -> Result<Evaluation, CliError> {
     })
 }
 
-/// The images asked for.
-struct Labelled {
-    data: Dataset,
-    indices: Vec<usize>,
-    /// By the place in `indices`.
-    labels: Vec<u32>,
-    what: Images,
-}
-
-fn images(args: &Args, spec: &Spec, config: &Config) -> Result<Labelled, CliError> {
-    let part = args.part();
-    let source = Source::detect(&args.data, part).map_err(version::data)?;
-    let data = Dataset::read(&source, spec, &config.images).map_err(version::data)?;
-    let indices = if args.hold_out {
-        data.split().hold_out
-    } else {
-        (0..data.len()).collect()
-    };
-    let what = Images {
-        path: args.data.clone(),
-        part,
-        hold_out: args.hold_out,
-        sha256: data.sha256(),
-    };
-    Ok(Labelled {
-        labels: indices.iter().map(|&index| data.labels[index]).collect(),
-        data,
-        indices,
-        what,
-    })
-}
-
 fn failure(error: EvaluateError) -> CliError {
     match error {
         EvaluateError::Engine(error) => version::engine(error),
         EvaluateError::Thread(_) => CliError::Failed(error.to_string()),
         other => version::data(other),
-    }
-}
-
-impl Args {
-    fn part(&self) -> Part {
-        match (self.part, self.hold_out) {
-            (Some(part), _) => part.into(),
-            (None, true) => Part::Train,
-            (None, false) => Part::Test,
-        }
-    }
-}
-
-impl Images {
-    fn title(&self) -> String {
-        let part = match (self.part, self.hold_out) {
-            (Part::Train, false) => "training images",
-            (Part::Test, false) => "test images",
-            (Part::Train, true) => "hold-out of the training images",
-            (Part::Test, true) => "hold-out of the test images",
-        };
-        format!("{}, {part}", self.path.display())
     }
 }
 
@@ -185,9 +117,11 @@ mod tests {
             model: "tiny".parse().unwrap(),
             version: None,
             compare: None,
-            data,
-            part: None,
-            hold_out: false,
+            sample: Sample {
+                data,
+                part: None,
+                hold_out: false,
+            },
             json: false,
             html: None,
         }
@@ -245,21 +179,5 @@ mod tests {
         check(args(models.path().join(".nothing")), ".nothing");
         let model = "other".parse().unwrap();
         check(Args { model, ..args(data) }, "no model 'other'");
-    }
-
-    #[test]
-    fn the_hold_out_is_of_the_training_part_unless_told() {
-        let check = |part, hold_out, expected| {
-            let args = Args {
-                part,
-                hold_out,
-                ..args(PathBuf::new())
-            };
-            assert_eq!(args.part(), expected);
-        };
-        check(None, false, Part::Test);
-        check(None, true, Part::Train);
-        check(Some(WhichPart::Test), true, Part::Test);
-        check(Some(WhichPart::Train), false, Part::Train);
     }
 }

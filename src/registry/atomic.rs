@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use faults::step;
+
+pub(crate) mod faults;
 
 static COUNTER: AtomicU64 = AtomicU64::new(0);
 
@@ -12,12 +16,59 @@ static COUNTER: AtomicU64 = AtomicU64::new(0);
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = parent(path)?;
     let beside = folder.join(temporary_name());
-    let written = write_new(&beside, bytes).and_then(|()| fs::rename(&beside, path));
+    let written = write_new(&beside, bytes)
+        .and_then(|()| step())
+        .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
         // What cannot be removed is hidden and ignored by every reader.
-        let _ = fs::remove_file(&beside);
+        let _ = step().and_then(|()| fs::remove_file(&beside));
     }
     written.and_then(|()| sync_folder(folder))
+}
+
+/// Adds `line` and its end to a file, which is made where there is none, and syncs. A last line that a crash cut short is
+/// ended first. Returns the length before, to which [`truncate`] goes back; a failure leaves the file that long if it can.
+pub fn append_line(path: &Path, line: &str) -> io::Result<u64> {
+    let folder = parent(path)?;
+    step()?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
+    let length = file.metadata()?.len();
+    let end = if ends_in_a_line(&mut file, length)? {
+        ""
+    } else {
+        "\n"
+    };
+    let written = step()
+        .and_then(|()| file.write_all(format!("{end}{line}\n").as_bytes()))
+        .and_then(|()| step())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| sync_folder(folder));
+    if written.is_err() {
+        let _ = step().and_then(|()| file.set_len(length));
+    }
+    written.map(|()| length)
+}
+
+/// Cuts a file back to `length` bytes, synced.
+pub fn truncate(path: &Path, length: u64) -> io::Result<()> {
+    step()?;
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(length)?;
+    file.sync_all()
+}
+
+fn ends_in_a_line(file: &mut File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else {
+        return Ok(true);
+    };
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut byte)?;
+    Ok(byte == *b"\n")
 }
 
 /// Makes the folder `path` with these files, all or nothing; an error of kind `AlreadyExists` where it exists. A file's
@@ -61,13 +112,17 @@ fn parent(path: &Path) -> io::Result<&Path> {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    step()?;
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    step()?;
     file.write_all(bytes)?;
+    step()?;
     file.sync_all()
 }
 
 /// A rename that never replaces: an existing folder, even an empty one, is an error.
 fn rename_folder(from: &Path, to: &Path) -> io::Result<()> {
+    step()?;
     // rename(2) replaces an empty folder only; a published one is never empty.
     match fs::symlink_metadata(to) {
         Ok(_) => Err(io::Error::from(io::ErrorKind::AlreadyExists)),
@@ -84,6 +139,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
     } else {
         folder.to_owned()
     };
+    step()?;
     File::open(folder)?.sync_all()
 }
 
@@ -147,5 +203,34 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(path.join("f")).unwrap(), b"first");
         assert_eq!(names(folder.path()), ["1"]);
+    }
+
+    #[test]
+    fn a_line_is_added_after_one_that_was_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let check = |line: &str, before: u64, expected: &str| {
+            assert_eq!(append_line(&path, line).unwrap(), before);
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        };
+        check("one", 0, "one\n");
+        check("two", 4, "one\ntwo\n");
+        truncate(&path, 6).unwrap();
+        check("three", 6, "one\ntw\nthree\n");
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_file_as_it_was_or_as_it_should_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        append_line(&path, "one").unwrap();
+        let mut failed = 0;
+        while let (result, true) = faults::at(failed, || append_line(&path, "two")) {
+            assert!(result.is_err());
+            assert_eq!(fs::read_to_string(&path).unwrap(), "one\n", "step {failed}");
+            failed += 1;
+        }
+        // Open, write, sync, the folder's sync.
+        assert_eq!((failed, &*fs::read_to_string(&path).unwrap()), (4, "one\ntwo\n"));
     }
 }

@@ -4,28 +4,23 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::model::weights::MAX_FILE_BYTES;
 use crate::model::{Graph, ModelName, Spec, Version, Weights, WeightsError};
 
+mod aliases;
 pub mod atomic;
+mod history;
 pub mod manifest;
+mod timestamp;
+mod verdict;
 
+pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
+pub use history::{Action, Change, Finding};
 pub use manifest::{Manifest, WeightsFile};
-
-/// Which versions serve, in `aliases.json`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Aliases {
-    /// Answers requests that name no version.
-    pub champion: Option<Version>,
-    /// Being compared with the champion.
-    pub challenger: Option<Version>,
-    /// The champion before.
-    pub previous: Option<Version>,
-}
+pub use timestamp::rfc3339;
 
 /// A model's folder.
 #[derive(Clone, Debug)]
@@ -72,6 +67,31 @@ pub enum RegistryError {
     /// No champion is set and there is not exactly one version.
     #[error("model '{0}' has no champion in aliases.json")]
     NoChampion(ModelName),
+    /// The version is the champion already.
+    #[error("version {1} is the champion of '{0}' already")]
+    AlreadyChampion(ModelName, Version),
+    /// There is nothing to roll back to.
+    #[error("model '{0}' has no previous champion")]
+    NoPrevious(ModelName),
+    /// A champion was to be taken away or replaced without a promotion.
+    #[error("the champion of '{0}' is changed by a promotion or a rollback only")]
+    ChampionStands(ModelName),
+    /// Another champion came while the gate compared.
+    #[error("the champion of '{name}' is no longer version {compared}, with which the gate compared")]
+    Overtaken {
+        /// The model.
+        name: ModelName,
+        /// The champion that the gate knew.
+        compared: Version,
+    },
+    /// What is kept in the history is missing or too long.
+    #[error("{what}: 1 to {limit} characters are needed")]
+    Wording {
+        /// Which text.
+        what: &'static str,
+        /// Its most characters.
+        limit: usize,
+    },
     /// The folder holds no model.
     #[error("{0}: no models there: a model is a folder with a model.toml")]
     Empty(PathBuf),
@@ -102,12 +122,11 @@ pub struct Registry {
     root: PathBuf,
 }
 
-/// Largest `model.toml`, `manifest.json` or `aliases.json` that is read.
+/// Largest `model.toml`, `manifest.json`, `aliases.json` or `gate.json` that is read.
 const MAX_TEXT_BYTES: u64 = 16 << 20;
 const WEIGHTS: &str = "model.safetensors";
 const MANIFEST: &str = "manifest.json";
 const SPEC: &str = "model.toml";
-const ALIASES: &str = "aliases.json";
 
 impl Registry {
     /// Opens a folder that exists.
@@ -251,28 +270,6 @@ impl Registry {
         }
     }
 
-    /// Writes down that a model's only version is its champion, which it is without being named: a second version must
-    /// not take that from it.
-    pub fn keep_champion(&self, name: &ModelName) -> Result<(), RegistryError> {
-        let entry = self.entry(name)?;
-        if entry.versions.len() == 1 && entry.aliases.champion.is_some() {
-            self.set_aliases(name, entry.aliases)?;
-        }
-        Ok(())
-    }
-
-    /// Replaces `aliases.json` atomically; every named version must exist.
-    pub fn set_aliases(&self, name: &ModelName, aliases: Aliases) -> Result<(), RegistryError> {
-        let entry = self.entry(name)?;
-        for version in aliases.named() {
-            if !entry.versions.contains(&version) {
-                return Err(RegistryError::NoVersion(name.clone(), version));
-            }
-        }
-        let path = self.folder(name)?.join(ALIASES);
-        atomic::write(&path, &json(&aliases)).map_err(|e| io(&path, e))
-    }
-
     /// The folder whose name equals `name`: found by listing, so that no caller's text is ever part of a path.
     fn folder(&self, name: &ModelName) -> Result<PathBuf, RegistryError> {
         let found = children(&self.root)?
@@ -292,14 +289,6 @@ impl Registry {
     }
 }
 
-impl Aliases {
-    fn named(&self) -> impl Iterator<Item = Version> {
-        [self.champion, self.challenger, self.previous]
-            .into_iter()
-            .flatten()
-    }
-}
-
 impl Entry {
     /// The version that answers requests which name none.
     pub fn champion(&self) -> Result<Version, RegistryError> {
@@ -316,32 +305,13 @@ fn read_entry(name: ModelName, folder: &Path) -> Result<Entry, RegistryError> {
     let is_version = |(text, path): (String, PathBuf)| path.is_dir().then(|| text.parse().ok()).flatten();
     let mut versions: Vec<Version> = children(folder)?.into_iter().filter_map(is_version).collect();
     versions.sort();
-    let aliases = read_aliases(&folder.join(ALIASES), &versions)?;
+    let aliases = aliases::read(folder, &versions)?;
     Ok(Entry {
         name,
         spec,
         versions,
         aliases,
     })
-}
-
-fn read_aliases(path: &Path, versions: &[Version]) -> Result<Aliases, RegistryError> {
-    if !path.exists() {
-        let only = if let [only] = versions { Some(*only) } else { None };
-        return Ok(Aliases {
-            champion: only,
-            ..Aliases::default()
-        });
-    }
-    let aliases: Aliases =
-        serde_json::from_slice(&read(path, MAX_TEXT_BYTES)?).map_err(|e| invalid(path, e))?;
-    match aliases.named().find(|version| !versions.contains(version)) {
-        Some(missing) => Err(invalid(
-            path,
-            format!("names version {missing}, which does not exist"),
-        )),
-        None => Ok(aliases),
-    }
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest, RegistryError> {

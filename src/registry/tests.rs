@@ -8,7 +8,7 @@ use super::*;
 const SPEC_TEXT: &str =
     "architecture = 'small-cnn'\nlabels = ['a', 'b']\ninput = { channels = 1, height = 8, width = 8 }\n";
 
-fn registry() -> (TempDir, Registry, ModelName) {
+pub(super) fn registry() -> (TempDir, Registry, ModelName) {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("tiny")).unwrap();
     fs::File::create(folder.path().join("tiny/model.toml"))
@@ -18,12 +18,12 @@ fn registry() -> (TempDir, Registry, ModelName) {
     (folder, registry, "tiny".parse().unwrap())
 }
 
-fn weights(seed: u64) -> Weights {
+pub(super) fn weights(seed: u64) -> Weights {
     let spec = Spec::parse(SPEC_TEXT).unwrap();
     Weights::initialise(&spec.graph().unwrap(), seed).unwrap()
 }
 
-fn manifest() -> Manifest {
+pub(super) fn manifest() -> Manifest {
     Manifest {
         format: Manifest::FORMAT,
         weights: WeightsFile::default(),
@@ -36,6 +36,13 @@ fn manifest() -> Manifest {
         data: Value::Null,
         training: Value::Null,
         evaluation: serde_json::json!({"test": {"accuracy": 0.5}}),
+    }
+}
+
+fn author() -> Author {
+    Author {
+        by: "a test".to_owned(),
+        reason: None,
     }
 }
 
@@ -58,13 +65,7 @@ fn versions_are_published_listed_and_loaded() {
     assert_eq!(entry.versions, [Version::FIRST, second]);
     assert!(matches!(entry.champion(), Err(RegistryError::NoChampion(_))));
     registry
-        .set_aliases(
-            &name,
-            Aliases {
-                champion: Some(second),
-                ..Aliases::default()
-            },
-        )
+        .set_alias(&name, Alias::Champion, Some(second), &author())
         .unwrap();
     assert_eq!(registry.entry(&name).unwrap().champion().unwrap(), second);
     let loaded = registry.load(&name, second).unwrap();
@@ -105,12 +106,8 @@ fn what_is_not_there_is_told() {
         registry.load(&name, Version::FIRST),
         Err(RegistryError::NoVersion(..))
     ));
-    let aliases = Aliases {
-        champion: Some(Version::FIRST),
-        ..Aliases::default()
-    };
     assert!(matches!(
-        registry.set_aliases(&name, aliases),
+        registry.set_alias(&name, Alias::Challenger, Some(Version::FIRST), &author()),
         Err(RegistryError::NoVersion(..))
     ));
     assert!(Registry::open("/no/such/folder").is_err());
@@ -131,15 +128,7 @@ fn damaged_files_are_refused_with_their_path() {
         overwrite(&path, |bytes| *bytes = before);
     };
     registry.publish(&name, &weights(1), manifest()).unwrap();
-    registry
-        .set_aliases(
-            &name,
-            Aliases {
-                champion: Some(Version::FIRST),
-                ..Aliases::default()
-            },
-        )
-        .unwrap();
+    registry.keep_champion(&name).unwrap();
     check("1/model.safetensors", &|b| b.truncate(b.len() - 1), "sha256 is");
     check(
         "1/model.safetensors",

@@ -14,6 +14,7 @@ mod import;
 mod openapi;
 mod public_architectures;
 mod preprocess;
+mod promote;
 mod serve;
 mod server;
 mod shipped;

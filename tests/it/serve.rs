@@ -29,7 +29,7 @@ pub(crate) fn models() -> TempDir {
 }
 
 /// Adds a version with weights as they are before training.
-fn publish(folder: &Path) {
+pub(crate) fn publish(folder: &Path) {
     let spec = Spec::parse(SPEC).unwrap();
     let graph = spec.graph().unwrap();
     let manifest = Manifest {

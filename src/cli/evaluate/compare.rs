@@ -10,26 +10,26 @@ use crate::model::{ModelName, Version};
 use super::super::table::json;
 use super::super::version;
 use super::super::{CliError, print};
-use super::{Args, Images, failure, images};
+use super::{Args, Images, Sample, failure, images};
 
 /// A verdict with what it is about.
 #[derive(Debug, Serialize)]
-struct Comparison {
+pub(crate) struct Comparison {
     model: ModelName,
-    champion_version: Version,
+    pub(crate) champion_version: Version,
     challenger_version: Version,
     data: Images,
     #[serde(flatten)]
-    verdict: Verdict,
+    pub(crate) verdict: Verdict,
 }
 
 /// Prints the verdict; an error where it is no.
 pub(super) fn run(args: &Args, config: &Config, versions: [Version; 2]) -> Result<(), CliError> {
-    let comparison = comparison(args, config, versions)?;
+    let comparison = comparison(&args.model, &args.sample, config, versions)?;
     print(&if args.json {
         json(&comparison)?
     } else {
-        format!("{}\n\n{}", comparison.title(), comparison.verdict.text())
+        comparison.text()
     })?;
     if comparison.verdict.blessed {
         Ok(())
@@ -38,16 +38,22 @@ pub(super) fn run(args: &Args, config: &Config, versions: [Version; 2]) -> Resul
     }
 }
 
-fn comparison(args: &Args, config: &Config, versions: [Version; 2]) -> Result<Comparison, CliError> {
+/// Champion and challenger on the same images, through the engine that serves.
+pub(crate) fn comparison(
+    model: &ModelName,
+    sample: &Sample,
+    config: &Config,
+    versions: [Version; 2],
+) -> Result<Comparison, CliError> {
     let [champion_version, challenger_version] = versions;
     if champion_version == challenger_version {
         return Err(CliError::Usage(
             "a version is not compared with itself".to_owned(),
         ));
     }
-    let load = |version| version::load(config, Some(&args.model), Some(version));
+    let load = |version| version::load(config, Some(model), Some(version));
     let (champion, challenger) = (load(champion_version)?, load(challenger_version)?);
-    let images = images(args, &champion.spec, config)?;
+    let images = images(sample, &champion.spec, config)?;
     let plans = [
         version::compile(config, &champion)?,
         version::compile(config, &challenger)?,
@@ -67,7 +73,7 @@ fn comparison(args: &Args, config: &Config, versions: [Version; 2]) -> Result<Co
     let seconds = latencies([&plans[0], &plans[1]]).map_err(version::engine)?;
     let verdict = gate::compare(answers, &[all], Some(seconds), &Rules::default()).map_err(failure)?;
     Ok(Comparison {
-        model: args.model.clone(),
+        model: model.clone(),
         champion_version,
         challenger_version,
         data: images.what,
@@ -76,6 +82,11 @@ fn comparison(args: &Args, config: &Config, versions: [Version; 2]) -> Result<Co
 }
 
 impl Comparison {
+    /// For a terminal.
+    pub(crate) fn text(&self) -> String {
+        format!("{}\n\n{}", self.title(), self.verdict.text())
+    }
+
     fn title(&self) -> String {
         format!(
             "{}: version {} as challenger of version {} on {}",
@@ -98,7 +109,7 @@ mod tests {
         let models = Models::new(&["tiny"]);
         let versions = [models.publish("tiny", 1), models.publish("tiny", 2)];
         let args = args(labelled(&models));
-        let comparison = comparison(&args, &models.config(), versions).unwrap();
+        let comparison = comparison(&args.model, &args.sample, &models.config(), versions).unwrap();
         assert!(!comparison.verdict.blessed && comparison.verdict.n == 4);
         assert!(
             comparison
@@ -122,7 +133,8 @@ mod tests {
     fn a_version_is_not_compared_with_itself_or_with_none() {
         let models = Models::new(&["tiny"]);
         let first = models.publish("tiny", 1);
-        let check = |versions| comparison(&args(labelled(&models)), &models.config(), versions).unwrap_err();
+        let Args { model, sample, .. } = args(labelled(&models));
+        let check = |versions| comparison(&model, &sample, &models.config(), versions).unwrap_err();
         assert!(matches!(check([first, first]), CliError::Usage(_)));
         let missing: Version = "7".parse().unwrap();
         assert!(matches!(check([first, missing]), CliError::Data(_)));

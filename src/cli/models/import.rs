@@ -9,7 +9,9 @@ use crate::config::Config;
 use crate::engine::prepare_thread;
 use crate::model::spec::Preset;
 use crate::model::{Graph, Input, ModelName, Version};
-use crate::registry::{Aliases, Manifest, Registry, RegistryError, WeightsFile};
+use crate::registry::{
+    self, Author, Finding, Grounds, Manifest, Promotion, Registry, RegistryError, WeightsFile,
+};
 
 use super::super::version::data;
 use super::super::{CliError, command_line, print};
@@ -88,6 +90,10 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
 
 /// Runs it under the command line that the manifest will tell; returns what to print.
 fn run_as(args: &Args, config: &Config, command: &str) -> Result<String, CliError> {
+    if args.alias == Some(Alias::Challenger) && !args.add_version {
+        let text = "--alias challenger: a new model's only version is its champion";
+        return Err(CliError::Usage(text.to_owned()));
+    }
     prepare_thread();
     let registry = registry(config)?;
     let subject = Subject::read(args, &registry)?;
@@ -128,22 +134,36 @@ fn registry(config: &Config) -> Result<Registry, CliError> {
 }
 
 fn give(alias: Alias, registry: &Registry, name: &ModelName, version: Version) -> Result<(), RegistryError> {
-    let before = registry.entry(name)?.aliases;
-    let aliases = match alias {
-        Alias::Champion => Aliases {
-            champion: Some(version),
-            previous: before
-                .champion
-                .filter(|&champion| champion != version)
-                .or(before.previous),
-            ..before
-        },
-        Alias::Challenger => Aliases {
-            challenger: Some(version),
-            ..before
-        },
+    let author = Author {
+        by: "sconce models import".to_owned(),
+        reason: Some(format!("imported as {}", alias.name())),
     };
-    registry.set_aliases(name, aliases)
+    match alias {
+        // The only version is it already; from now on it is so by name.
+        Alias::Champion if registry.entry(name)?.aliases.champion == Some(version) => {
+            registry.keep_champion(name)
+        }
+        Alias::Champion => {
+            let grounds = Grounds::Forced {
+                finding: Finding::None,
+            };
+            let promotion = Promotion { author, grounds };
+            registry.promote(name, version, &promotion).map(drop)
+        }
+        Alias::Challenger => {
+            let alias = registry::Alias::Challenger;
+            registry.set_alias(name, alias, Some(version), &author).map(drop)
+        }
+    }
+}
+
+impl Alias {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Champion => "champion",
+            Self::Challenger => "challenger",
+        }
+    }
 }
 
 impl Checked {

@@ -6,12 +6,12 @@ use serde_json::Value;
 use crate::config::Config;
 use crate::model::graph::{Graph, Node, Op, ParamId, Pool};
 use crate::model::{ModelName, Spec, Version};
-use crate::registry::{Entry, Manifest, Registry};
+use crate::registry::{Alias, Change, Entry, Manifest, Registry};
 
 use super::super::table::{Align, json, table};
 use super::super::version::{data, registry};
 use super::super::{CliError, print};
-use super::or_dash;
+use super::{history, or_dash};
 
 /// Flags of `sconce models show`.
 #[derive(Debug, clap::Args)]
@@ -33,9 +33,15 @@ struct Shown {
     version: Option<Version>,
     versions: Vec<Version>,
     champion: Option<Version>,
+    challenger: Option<Version>,
+    previous: Option<Version>,
+    /// What made the champion the champion; absent where the history does not tell.
+    promotion: Option<Change>,
     spec: Spec,
     parameters: usize,
     manifest: Option<Manifest>,
+    /// The gate's latest verdict on the version.
+    gate: Option<Value>,
     layers: Vec<Layer>,
 }
 
@@ -64,17 +70,33 @@ fn shown(registry: &Registry, name: &ModelName, version: Option<Version>) -> Res
     } = registry.entry(name).map_err(data)?;
     let version = version.or(aliases.champion);
     let manifest = version.map(|version| registry.manifest(&name, version));
+    let gate = version.map(|version| registry.verdict(&name, version));
     let graph = spec.graph().map_err(data)?;
     Ok(Shown {
+        promotion: promotion(registry, &name, aliases.champion)?,
         name,
         version,
         versions,
         champion: aliases.champion,
+        challenger: aliases.challenger,
+        previous: aliases.previous,
         spec,
         parameters: graph.parameters(),
         manifest: manifest.transpose().map_err(data)?,
+        gate: gate.transpose().map_err(data)?.flatten(),
         layers: graph.nodes.iter().map(|node| Layer::of(node, &graph)).collect(),
     })
+}
+
+/// The latest change that made this version the champion.
+fn promotion(
+    registry: &Registry,
+    name: &ModelName,
+    champion: Option<Version>,
+) -> Result<Option<Change>, CliError> {
+    let made = |change: &Change| change.alias == Alias::Champion && change.to == champion;
+    let history = registry.history(name).map_err(data)?;
+    Ok(history.into_iter().rev().find(made))
 }
 
 impl Layer {
@@ -147,7 +169,9 @@ fn text(shown: &Shown) -> Result<String, CliError> {
                 versions.join(", ")
             },
         ),
-        ("champion", or_dash(shown.champion)),
+        ("champion", champion(shown)),
+        ("challenger", or_dash(shown.challenger)),
+        ("previous", or_dash(shown.previous)),
         (
             "architecture",
             format!("{}, {} parameters", spec.architecture, shown.parameters),
@@ -167,8 +191,43 @@ fn text(shown: &Shown) -> Result<String, CliError> {
         lines.push(("version", version.to_string()));
         lines.extend(of_manifest(manifest));
     }
+    lines.extend(shown.gate.as_ref().map(|verdict| ("gate", gate(verdict))));
     let line = |(name, value): &(&str, String)| format!("{}\n", format!("{name:13} {value}").trim_end());
     Ok(lines.iter().map(line).collect::<String>() + "\n" + &layers(&shown.layers))
+}
+
+/// The champion, since when, and with what right.
+fn champion(shown: &Shown) -> String {
+    let version = or_dash(shown.champion);
+    let Some(change) = &shown.promotion else {
+        return version;
+    };
+    let reason = change.reason.as_ref().map(|reason| format!(": {reason}"));
+    let text = format!(
+        "{version}, {} of {} by {}, gate {}{}",
+        change.action.name(),
+        change.at,
+        change.by,
+        history::gate(change),
+        reason.unwrap_or_default()
+    );
+    // What people wrote may hold control characters, which a terminal would obey.
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// A verdict that was kept, in a line; every number is for `--json`.
+fn gate(verdict: &Value) -> String {
+    let blessed = verdict["blessed"] == true;
+    let word = if blessed { "blessed" } else { "refused" };
+    let reasons = verdict["reasons"].as_array();
+    let first = reasons.and_then(|all| all.first()).and_then(Value::as_str);
+    format!(
+        "{word} over version {} on {} images, {}{}",
+        verdict["champion_version"],
+        verdict["n"],
+        verdict["at"].as_str().unwrap_or("–"),
+        first.map_or(String::new(), |reason| format!(": {reason}"))
+    )
 }
 
 fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
@@ -248,6 +307,7 @@ fn layers(layers: &[Layer]) -> String {
 mod tests {
     use super::super::super::fixture::Models;
     use super::*;
+    use crate::registry::{Author, Finding, Grounds, Promotion};
 
     fn tiny(models: &Models, version: Option<Version>) -> Result<Shown, CliError> {
         shown(
@@ -271,6 +331,43 @@ mod tests {
         assert!(shown.layers[1].operation.starts_with("conv2d 3×3, stride 1×1"));
         assert_eq!(shown.layers.last().unwrap().output, "3");
         assert!(shown.manifest.is_none() && text(&shown).unwrap().contains("\nchampion      –\n"));
+    }
+
+    #[test]
+    fn a_champion_is_shown_with_its_right() {
+        let models = Models::new(&["tiny"]);
+        let (first, second) = (models.publish("tiny", 1), models.publish("tiny", 2));
+        let (registry, name) = (Registry::open(models.path()).unwrap(), "tiny".parse().unwrap());
+        let author = |reason: &str| Author {
+            by: "me".to_owned(),
+            reason: Some(reason.to_owned()),
+        };
+        registry
+            .set_alias(&name, Alias::Champion, Some(first), &author("first"))
+            .unwrap();
+        let promotion = Promotion {
+            author: author("a\nb"),
+            grounds: Grounds::Forced {
+                finding: Finding::Refused,
+            },
+        };
+        registry.promote(&name, second, &promotion).unwrap();
+        let verdict = serde_json::json!({
+            "blessed": false, "reasons": ["worse", "slow"], "champion_version": 1, "n": 9, "at": "then",
+        });
+        registry.keep_verdict(&name, second, &verdict).unwrap();
+        let shown = tiny(&models, None).unwrap();
+        let text = text(&shown).unwrap();
+        for line in [
+            "\nchampion      2, promote of 20",
+            " by me, gate refused, forced: a\u{fffd}b\nchallenger    –\nprevious      1\n",
+            "\ngate          refused over version 1 on 9 images, then: worse\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let value: Value = serde_json::from_str(&json(&shown).unwrap()).unwrap();
+        assert_eq!((&value["previous"], &value["gate"]["n"]), (&1.into(), &9.into()));
+        assert_eq!(value["promotion"]["verdict"], "refused");
     }
 
     #[test]

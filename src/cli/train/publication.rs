@@ -11,6 +11,7 @@ use crate::model::{Version, Weights};
 use crate::registry::{Manifest, WeightsFile};
 use crate::train::Fitted;
 
+use super::super::models;
 use super::CliError;
 use super::subject::Subject;
 
@@ -110,13 +111,11 @@ fn text(subject: &Subject, fitted: &Fitted, version: Version, reports: &[(&'stat
     if version == Version::FIRST {
         text += "It is the only version, so it answers.\n";
     } else {
-        let folder = subject.registry.root().join(name.as_str());
-        let aliases = folder.join("aliases.json");
-        let _ = writeln!(
-            text,
-            "To let it answer: \"champion\": {version} in {}",
-            aliases.display()
-        );
+        // Where the data have no test part, the hold-out is what training has not seen.
+        let sample = if subject.test.is_some() { "" } else { " --hold-out" };
+        let data = format!("{}{sample}", subject.data_path.display());
+        let how = models::promotion(subject.registry.root(), name, version, &data);
+        let _ = writeln!(text, "To let it answer: {how}");
     }
     text
 }

@@ -1,7 +1,7 @@
 //! Everything a run reads before it begins.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config as ServerConfig;
@@ -22,6 +22,8 @@ pub(super) struct Subject {
     /// The version that training begins from.
     pub(super) parent: Option<Version>,
     initial: Weights,
+    /// The data as they were given.
+    pub(super) data_path: PathBuf,
     /// What the data are called: the last part of the path that was given.
     pub(super) data_name: String,
     pub(super) data: Dataset,
@@ -58,6 +60,7 @@ impl Subject {
         let test = test_part(&args.data, &entry, &config.images)?;
         Ok(Self {
             parent: args.from,
+            data_path: args.data.clone(),
             data_name: name(&args.data),
             split: split(&data, test.is_some(), args.all_images)?,
             background: Preprocessor::new(Arc::new(spec.clone())).background(),

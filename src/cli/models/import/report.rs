@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::model::Version;
 use crate::registry::Entry;
 
+use super::super::promotion;
 use super::Checked;
 use super::source::Source;
 use super::subject::Subject;
@@ -51,11 +52,8 @@ fn next(entry: &Entry, version: Version, config: &Config) -> String {
     let (path, answers) = if entry.aliases.champion == Some(version) {
         (String::new(), "It is the champion, so it answers.".to_owned())
     } else {
-        let aliases = config.models.join(name.as_str()).join("aliases.json");
-        let how = format!(
-            "To let it answer: \"champion\": {version} in {}",
-            aliases.display()
-        );
+        let how = promotion(&config.models, name, version, "PATH");
+        let how = format!("To let it answer: {how}");
         (format!("/versions/{version}"), how)
     };
     // A folder that had to be named here has to be named again.

@@ -142,11 +142,14 @@ fn a_version_is_added_where_it_is_asked_for() {
     let first = bench.models.publish("tiny", 1);
     let add = "@/small.safetensors --name tiny --add-version";
     let text = bench.import(add).unwrap();
-    assert!(text.contains("To let it answer: \"champion\": 2 in"), "{text}");
+    assert!(
+        text.contains("To let it answer: sconce models promote tiny 2 --data PATH"),
+        "{text}"
+    );
     assert!(text.contains("/v1/models/tiny/versions/2/predict"), "{text}");
     let aliases = || bench.registry().entry(&"tiny".parse().unwrap()).unwrap().aliases;
     assert_eq!(aliases().champion, Some(first));
-    let numbers = |aliases: Aliases| {
+    let numbers = |aliases: registry::Aliases| {
         [aliases.champion, aliases.challenger, aliases.previous].map(|alias| alias.map(Version::number))
     };
     bench.import(&format!("{add} --alias challenger")).unwrap();

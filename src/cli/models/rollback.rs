@@ -1,0 +1,23 @@
+//! `sconce models rollback`.
+
+use crate::config::Config;
+use crate::model::ModelName;
+
+use super::super::version::{data, registry};
+use super::super::{CliError, print};
+use super::{Asked, told};
+
+/// Flags of `sconce models rollback`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model
+    name: ModelName,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+/// Runs it.
+pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
+    let change = registry(config)?.rollback(&args.name, &args.asked.author());
+    print(&told(&args.name, &change.map_err(data)?))
+}

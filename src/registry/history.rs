@@ -1,0 +1,118 @@
+//! Every change of a model's aliases, for ever: `history.jsonl`, one line each.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ModelName, Version};
+
+use super::{Alias, Registry, RegistryError, atomic, invalid, io, read};
+
+const HISTORY: &str = "history.jsonl";
+/// Largest history that is read: some 200,000 changes.
+const MAX_HISTORY_BYTES: u64 = 64 << 20;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When, as [`super::rfc3339`] writes it.
+    pub at: String,
+    /// What was done.
+    pub action: Action,
+    /// To which alias; of a promotion or a rollback the champion.
+    pub alias: Alias,
+    /// The version that had the alias.
+    pub from: Option<Version>,
+    /// The version that has it now.
+    pub to: Option<Version>,
+    /// Who asked.
+    pub by: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether it was a promotion without the gate's blessing.
+    pub forced: bool,
+    /// What the gate had found.
+    pub verdict: Finding,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// A version became the champion.
+    Promote,
+    /// The previous champion became the champion again.
+    Rollback,
+    /// An alias was given or taken away.
+    Alias,
+}
+
+/// The gate's word on a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finding {
+    /// Yes.
+    Blessed,
+    /// No.
+    Refused,
+    /// It was not asked.
+    None,
+}
+
+impl Registry {
+    /// Every change, oldest first; none where there is no history. A line that a crash cut short is passed over. A line
+    /// whose `to` is not the next one's `from` was not carried out, or `aliases.json` was written by hand.
+    pub fn history(&self, name: &ModelName) -> Result<Vec<Change>, RegistryError> {
+        let path = self.folder(name)?.join(HISTORY);
+        if !path.exists() {
+            return Ok(Vec::new());
+        }
+        let bytes = read(&path, MAX_HISTORY_BYTES)?;
+        let lines = bytes
+            .split(|&byte| byte == b'\n')
+            .enumerate()
+            .filter(|(_, line)| !line.is_empty());
+        let change = |(index, line): (usize, &[u8])| match serde_json::from_slice(line) {
+            Ok(change) => Some(Ok(change)),
+            // The beginning of an object is no object: this writer died.
+            Err(error) if error.is_eof() => None,
+            Err(error) => Some(Err(invalid(&path, format!("line {}: {error}", index + 1)))),
+        };
+        lines.filter_map(change).collect()
+    }
+}
+
+impl Action {
+    /// As the history has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Alias => "alias",
+        }
+    }
+}
+
+impl Finding {
+    /// As the history has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blessed => "blessed",
+            Self::Refused => "refused",
+            Self::None => "none",
+        }
+    }
+}
+
+/// Adds a change, on disk when this returns; returns the history's length before.
+pub(super) fn append(folder: &Path, change: &Change) -> Result<u64, RegistryError> {
+    let path = folder.join(HISTORY);
+    let line = serde_json::to_string(change).map_err(|e| invalid(&path, e))?;
+    atomic::append_line(&path, &line).map_err(|e| io(&path, e))
+}
+
+/// Removes the last change, which was not carried out. Where that fails as well, the line is harmless.
+pub(super) fn take_back(folder: &Path, length: u64) {
+    let _ = atomic::truncate(&folder.join(HISTORY), length);
+}
