@@ -6,7 +6,9 @@ set -euo pipefail
 target=$1
 image=sconce:ci
 name=sconce-ci-$$
-port=$((20000 + $$ % 20000))
+# Below the ports that systems give to outgoing connections.
+port=$((20000 + $$ % 12000))
+while (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 url=http://127.0.0.1:$port
 cleanup() {
   podman rm -f -t 0 "$name" >/dev/null 2>&1 || true
