@@ -33,10 +33,9 @@ pub(super) enum Source {
 pub(super) fn tune(config: &Config, loaded: &Loaded, target: &Target) -> Result<Tuned, EngineError> {
     let (asked, cores) = (config.asked(), available_cores());
     let mut plans = Plans::new(loaded, target);
-    if !target.device.is_cpu() {
-        return on_gpu(config, &mut plans);
-    }
-    let (choice, source) = if !asked.is_open(cores) {
+    let (choice, source) = if !target.device.is_cpu() {
+        (on_gpu(config, plans.of(1)?.as_ref()), Source::Default)
+    } else if !asked.is_open(cores) {
         (asked.unmeasured(cores), Source::Set)
     } else {
         let key = Key::of(loaded, &target.options);
@@ -48,22 +47,15 @@ pub(super) fn tune(config: &Config, loaded: &Loaded, target: &Target) -> Result<
 }
 
 /// Where threads of the CPU do not compute: as set, else as usual.
-fn on_gpu(config: &Config, plans: &mut Plans<'_>) -> Result<Tuned, EngineError> {
-    let plan = plans.of(1)?;
-    let choice = Choice {
+fn on_gpu(config: &Config, plan: &Plan) -> Choice {
+    Choice {
         split: Split {
             instances: plan.instances(config.engine.instances),
             threads: 1,
         },
         max_batch_size: config.batcher.max_batch(),
         why: Vec::new(),
-    };
-    plan.warm_up_instances(choice.split.instances, choice.max_batch_size)?;
-    Ok(Tuned {
-        plan,
-        choice,
-        source: Source::Default,
-    })
+    }
 }
 
 /// By kept timings, else by timings taken now, else as where nothing is measured.

@@ -24,6 +24,20 @@ pub enum Activation {
     Gelu,
 }
 
+#[cfg(test)]
+impl Activation {
+    /// Every function.
+    pub const ALL: [Self; 7] = [
+        Self::Relu,
+        Self::Relu6,
+        Self::Silu,
+        Self::HardSwish,
+        Self::HardSigmoid,
+        Self::Sigmoid,
+        Self::Gelu,
+    ];
+}
+
 /// `function` of every number, in place; their count is a multiple of `isa`'s lanes.
 ///
 /// # Panics

@@ -69,6 +69,15 @@ pub struct Superiority {
     pub passed: bool,
 }
 
+/// A family of tests: the p-value of each, whose `side` of the discordant images is counted, and the same by Holm's correction.
+fn sign_tests(all: &[Pairs], side: impl Fn(&Pairs) -> usize) -> Vec<[f64; 2]> {
+    let test = |pairs: &Pairs| sign_test(side(pairs), pairs.discordant());
+    let p_values: Vec<f64> = all.iter().map(test).collect();
+    let adjusted = holm(&p_values);
+    let both = p_values.into_iter().zip(adjusted);
+    both.map(|(p, p_holm)| [p, p_holm]).collect()
+}
+
 /// One test for each slice.
 pub(super) fn superiority(
     outcomes: &[[bool; 2]],
@@ -86,13 +95,9 @@ pub(super) fn superiority(
         Ok(Pairs::of(chosen?.into_iter()))
     };
     let all: Vec<Pairs> = slices.iter().map(pairs).collect::<Result<_, EvaluateError>>()?;
-    let p_values: Vec<f64> = all
-        .iter()
-        .map(|pairs| sign_test(pairs.won, pairs.discordant()))
-        .collect();
-    let adjusted = holm(&p_values);
-    let figures = slices.iter().zip(all).zip(p_values.iter().zip(&adjusted));
-    let of = |((slice, pairs), (&p, &p_holm)): ((&Slice, Pairs), (&f64, &f64))| Superiority {
+    let tests = sign_tests(&all, |pairs| pairs.won);
+    let figures = slices.iter().zip(all).zip(tests);
+    let of = |((slice, pairs), [p, p_holm]): ((&Slice, Pairs), [f64; 2])| Superiority {
         slice: slice.name.clone(),
         pairs,
         p,
@@ -154,13 +159,9 @@ pub(super) fn harm(outcomes: &[[bool; 2]], answers: &Answers<'_>, rules: &Rules)
         .into_iter()
         .map(|outcomes| Pairs::of(outcomes.into_iter()))
         .collect();
-    let p_values: Vec<f64> = all
-        .iter()
-        .map(|pairs| sign_test(pairs.lost, pairs.discordant()))
-        .collect();
-    let adjusted = holm(&p_values);
-    let figures = answers.names.iter().zip(all).zip(p_values.iter().zip(&adjusted));
-    let of = |((label, pairs), (&p, &p_holm)): ((&String, Pairs), (&f64, &f64))| {
+    let tests = sign_tests(&all, |pairs| pairs.lost);
+    let figures = answers.names.iter().zip(all).zip(tests);
+    let of = |((label, pairs), [p, p_holm]): ((&String, Pairs), [f64; 2])| {
         let drop = -pairs.difference();
         Harm {
             label: label.clone(),

@@ -2,16 +2,6 @@
 
 use super::*;
 
-const ALL: [Activation; 7] = [
-    Activation::Relu,
-    Activation::Relu6,
-    Activation::Silu,
-    Activation::HardSwish,
-    Activation::HardSigmoid,
-    Activation::Sigmoid,
-    Activation::Gelu,
-];
-
 /// Φ(x): a series near 0, Laplace's continued fraction in the tails.
 fn normal_distribution(x: f64) -> f64 {
     let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
@@ -67,7 +57,7 @@ fn samples() -> Vec<f32> {
 fn functions_equal_their_formulas() {
     let samples = samples();
     for isa in Isa::available() {
-        for function in ALL {
+        for function in Activation::ALL {
             let mut found = samples.clone();
             activate(isa, function, &mut found);
             for (&x, found) in samples.iter().zip(found) {
@@ -135,7 +125,7 @@ fn infinities_give_the_limits_and_nan_stays() {
         .into_iter()
         .chain([[0.0, 1.0], [0.0, 1.0], [0.0, f32::INFINITY]]);
     for isa in Isa::available() {
-        for (function, limits) in ALL.into_iter().zip(limits.clone()) {
+        for (function, limits) in Activation::ALL.into_iter().zip(limits.clone()) {
             let mut values = [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, -f32::NAN].repeat(4);
             activate(isa, function, &mut values);
             for found in values.chunks(4) {
@@ -150,7 +140,7 @@ fn infinities_give_the_limits_and_nan_stays() {
 fn only_the_block_is_written() {
     for isa in Isa::available() {
         let lanes = isa.lanes();
-        for function in ALL {
+        for function in Activation::ALL {
             // Three rows of two vectors, five numbers apart, from the third number on.
             let mut values = vec![-1.0f32; 3 * (2 * lanes + 5) + 2];
             // SAFETY: the last row ends three numbers before the end.

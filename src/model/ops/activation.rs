@@ -137,20 +137,10 @@ mod tests {
     use super::super::gradient;
     use super::*;
 
-    const ALL: [Activation; 7] = [
-        Activation::Relu,
-        Activation::Relu6,
-        Activation::Silu,
-        Activation::HardSwish,
-        Activation::HardSigmoid,
-        Activation::Sigmoid,
-        Activation::Gelu,
-    ];
-
     #[test]
     fn gradients_are_right() {
         let x = (gradient::random(&[3, 15], 1) * 3.0).unwrap();
-        for function in ALL {
+        for function in Activation::ALL {
             gradient::check(&format!("{function:?}"), std::slice::from_ref(&x), |x| {
                 activate(&x[0], function)
             });
@@ -160,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_not_a_number_is_not_hidden() {
         let x = Tensor::new(&[-1.0f32, 0.0, 2.0, f32::NAN], &Device::Cpu).unwrap();
-        for function in ALL {
+        for function in Activation::ALL {
             let y = activate(&x, function).unwrap().to_vec1::<f32>().unwrap();
             assert!(y[..3].iter().all(|y| y.is_finite()), "{function:?}");
             assert!(y[3].is_nan(), "{function:?}");

@@ -172,15 +172,7 @@ fn pool() -> impl Strategy<Value = Pool> {
 }
 
 fn function() -> impl Strategy<Value = Activation> {
-    prop::sample::select(vec![
-        Activation::Relu,
-        Activation::Relu6,
-        Activation::Silu,
-        Activation::HardSwish,
-        Activation::HardSigmoid,
-        Activation::Sigmoid,
-        Activation::Gelu,
-    ])
+    prop::sample::select(Activation::ALL.to_vec())
 }
 
 impl Recipe {
