@@ -8,6 +8,7 @@ pub mod telemetry;
 pub mod preprocess;
 pub mod postprocess;
 pub mod registry;
+pub mod store;
 pub mod engine;
 pub mod dataset;
 pub mod batcher;

@@ -1,0 +1,64 @@
+//! Erasing an image and everything that was said of it.
+
+use super::{Digest, Store, StoreError, Writing, parsed};
+use crate::model::{ModelName, Version};
+
+/// What was erased, and who has to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// How many predictions.
+    pub predictions: u64,
+    /// How many labels.
+    pub labels: u64,
+    /// Whether there were bytes.
+    pub image: bool,
+    /// The versions that learnt from the image, by model and number.
+    pub learnt: Vec<(ModelName, Version)>,
+}
+
+impl Store {
+    /// Erases an image: its rows and its bytes are gone from the disk, and nothing of it is taken again. It need not be
+    /// known: an image may be erased before it comes, and twice is as once.
+    pub async fn erase(&self, sha256: &Digest, now_ms: i64) -> Result<Erased, StoreError> {
+        let mut writing = self.begin().await?;
+        let stone = "INSERT INTO tombstones (sha256, at_ms) VALUES ($1, $2) ON CONFLICT (sha256) DO NOTHING";
+        sqlx::query(stone)
+            .bind(sha256.to_string())
+            .bind(now_ms)
+            .execute(&mut *writing)
+            .await?;
+        let predictions = delete(&mut writing, "DELETE FROM predictions WHERE sha256 = $1", sha256).await?;
+        let labels = delete(&mut writing, "DELETE FROM labels WHERE sha256 = $1", sha256).await?;
+        delete(&mut writing, "DELETE FROM decisions WHERE sha256 = $1", sha256).await?;
+        delete(&mut writing, "DELETE FROM images WHERE sha256 = $1", sha256).await?;
+        let learnt = learnt(&mut writing, sha256).await?;
+        // A failure from here on leaves rows without their image, never an image that no row knows.
+        let image = self.blobs.remove(sha256).await?;
+        writing.commit().await?;
+        Ok(Erased {
+            predictions,
+            labels,
+            image,
+            learnt,
+        })
+    }
+}
+
+async fn delete(writing: &mut Writing, statement: &'static str, sha256: &Digest) -> Result<u64, StoreError> {
+    let deleted = sqlx::query(statement)
+        .bind(sha256.to_string())
+        .execute(&mut **writing)
+        .await?;
+    Ok(deleted.rows_affected())
+}
+
+async fn learnt(writing: &mut Writing, sha256: &Digest) -> Result<Vec<(ModelName, Version)>, StoreError> {
+    let sought = "SELECT model, version FROM learnt WHERE sha256 = $1 ORDER BY model, version";
+    let rows: Vec<(String, i64)> = sqlx::query_as(sought)
+        .bind(sha256.to_string())
+        .fetch_all(&mut **writing)
+        .await?;
+    rows.iter()
+        .map(|(model, version)| Ok((parsed(model)?, parsed(&version.to_string())?)))
+        .collect()
+}

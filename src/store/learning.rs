@@ -1,0 +1,78 @@
+//! What there is to learn from, and who learnt from what.
+
+use super::{Digest, Key, Store, StoreError, number, page, parsed};
+use crate::model::{ModelName, Version};
+
+/// An image to learn from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The image; its bytes are kept.
+    pub sha256: Digest,
+    /// Its class, from 0.
+    pub label: u32,
+    /// Who said so; the first by name where several agree.
+    pub source: Key,
+    /// When it was first said, in Unix milliseconds.
+    pub at_ms: i64,
+}
+
+impl Store {
+    /// Images of `model` with an accepted label whose bytes are kept, each once, by sha256: the `limit` (at most
+    /// [`super::MAX_PAGE`]) that follow `after`. The order does not depend on when they came.
+    pub async fn labelled(
+        &self,
+        model: &ModelName,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<Example>, StoreError> {
+        let sought = "SELECT sha256, label, MIN(source), MIN(at_ms) FROM judged \
+                      WHERE model = $1 AND sha256 > $2 AND state = 'accepted' \
+                      AND EXISTS (SELECT 1 FROM images i WHERE i.sha256 = judged.sha256) \
+                      GROUP BY sha256, label ORDER BY sha256 LIMIT $3";
+        let rows: Vec<(String, i64, String, i64)> = sqlx::query_as(sought)
+            .bind(model.as_str())
+            .bind(after.map(Digest::to_string).unwrap_or_default())
+            .bind(page(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        let example = |(sha256, label, source, at_ms): (String, i64, String, i64)| {
+            Ok(Example {
+                sha256: parsed(&sha256)?,
+                label: number(label)?,
+                source: parsed(&source)?,
+                at_ms,
+            })
+        };
+        rows.into_iter().map(example).collect()
+    }
+
+    /// Records that a version learnt from these images. Gives back those of them that are erased, by sha256: whoever
+    /// erased them before this call was not told of the version.
+    pub async fn learnt(
+        &self,
+        model: &ModelName,
+        version: Version,
+        images: &[Digest],
+    ) -> Result<Vec<Digest>, StoreError> {
+        let mut writing = self.begin().await?;
+        let row = "INSERT INTO learnt (sha256, model, version) VALUES ($1, $2, $3) \
+                   ON CONFLICT (sha256, model, version) DO NOTHING";
+        for sha256 in images {
+            sqlx::query(row)
+                .bind(sha256.to_string())
+                .bind(model.as_str())
+                .bind(i64::from(version.number()))
+                .execute(&mut *writing)
+                .await?;
+        }
+        let sought = "SELECT l.sha256 FROM learnt l JOIN tombstones t ON t.sha256 = l.sha256 \
+                      WHERE l.model = $1 AND l.version = $2 ORDER BY l.sha256";
+        let erased: Vec<String> = sqlx::query_scalar(sought)
+            .bind(model.as_str())
+            .bind(i64::from(version.number()))
+            .fetch_all(&mut *writing)
+            .await?;
+        writing.commit().await?;
+        erased.iter().map(|sha256| parsed(sha256)).collect()
+    }
+}
