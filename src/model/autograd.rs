@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
-use super::graph::{Activation, Conv2d, Node, Op, ParamId};
+use super::graph::{Activation, Conv2d, Node, Op, Param, ParamId};
 use super::ops::{self, Clamp, ConvGeometry};
 use super::rng::Rng;
 use super::{Graph, Weights, WeightsError};
@@ -13,7 +13,7 @@ use super::{Graph, Weights, WeightsError};
 #[derive(Debug)]
 pub enum Mode<'a> {
     /// Dropout draws from the generator with probability `dropout` in place of the graph's own where given; batch-norm
-    /// uses the batch's statistics and updates the running ones.
+    /// uses the batch's statistics and updates the running ones, unless it is frozen.
     Train {
         /// Source of the masks.
         rng: &'a mut Rng,
@@ -54,7 +54,13 @@ impl Network {
 
     /// Logits N×classes of images N×C×H×W.
     pub fn forward(&self, images: &Tensor, mode: &mut Mode<'_>) -> Result<Tensor> {
-        let params: Vec<Tensor> = self.vars.iter().map(|var| var.as_tensor().clone()).collect();
+        let pairs = self.graph.params.iter().zip(&self.vars);
+        // Nobody asks for the gradient of what is frozen.
+        let value = |(param, var): (&Param, &Var)| match param.frozen {
+            true => var.as_tensor().detach(),
+            false => var.as_tensor().clone(),
+        };
+        let params: Vec<Tensor> = pairs.map(value).collect();
         let mut pass = Pass {
             params: &params,
             statistics: Vec::new(),
@@ -66,7 +72,7 @@ impl Network {
         Ok(logits)
     }
 
-    /// The trained parameters by name, in the graph's order; running statistics are not among them.
+    /// The trained parameters by name, in the graph's order; neither running statistics nor frozen ones are among them.
     pub fn trained(&self) -> Vec<(&str, &Var)> {
         let pairs = self.graph.params.iter().zip(&self.vars);
         pairs
@@ -110,7 +116,9 @@ impl Pass<'_> {
         for (index, node) in graph.nodes.iter().enumerate() {
             let value = match &node.op {
                 Op::Input => images.clone(),
-                Op::BatchNorm { .. } if matches!(mode, Mode::Train { .. }) => {
+                Op::BatchNorm { weight, .. }
+                    if matches!(mode, Mode::Train { .. }) && !graph.param(*weight).frozen =>
+                {
                     let clamp = clamp_after(graph, index).unwrap_or(Clamp::NONE);
                     self.train_batch_norm(&values[node.inputs[0].index()], &node.op, clamp)?
                 }
@@ -245,8 +253,10 @@ fn is_tracked(x: &Tensor) -> bool {
 
 /// The clamp that a batch-norm's only reader is, so that both are one pass over the values.
 fn clamp_after(graph: &Graph, index: usize) -> Option<Clamp> {
-    if !matches!(graph.nodes[index].op, Op::BatchNorm { .. }) {
-        return None;
+    match graph.nodes[index].op {
+        // A frozen one is computed as when serving, which does not clamp.
+        Op::BatchNorm { weight, .. } if !graph.param(weight).frozen => {}
+        _ => return None,
     }
     let reads = |node: &&Node| node.inputs.iter().any(|input| input.index() == index);
     let mut readers = graph.nodes.iter().filter(reads);
@@ -442,7 +452,7 @@ mod tests {
     /// f64 parameters off the initial zeros and ones, so that no gradient is right by accident.
     fn off_initial(graph: &Graph) -> Vec<Tensor> {
         let weights = Weights::initialise(graph, 2).unwrap();
-        let param = |(seed, param): (u64, &super::super::graph::Param)| {
+        let param = |(seed, param): (u64, &Param)| {
             let base = weights.get(&param.name).unwrap().to_dtype(DType::F64).unwrap();
             (base + (gradient::random(&param.shape, seed) * 0.1).unwrap()).unwrap()
         };

@@ -362,6 +362,7 @@ impl GraphBuilder {
             name: format!("{layer}.{field}"),
             shape: shape.to_vec(),
             kind,
+            frozen: false,
         });
         ParamId(self.params.len() - 1)
     }

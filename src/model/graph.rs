@@ -174,6 +174,8 @@ pub struct Param {
     pub shape: Vec<usize>,
     /// Its role.
     pub kind: ParamKind,
+    /// Whether training leaves it as it is, whatever its role: see [`Graph::freeze`].
+    pub frozen: bool,
 }
 
 /// A checked network: shapes meet, every parameter is named once, the last node gives one number per class.
@@ -208,6 +210,42 @@ pub enum GraphError {
     Output(String),
 }
 
+impl Op {
+    /// Whether it is counted as a layer: a convolution or a dense layer.
+    fn is_layer(&self) -> bool {
+        matches!(self, Self::Conv2d(_) | Self::Linear { .. })
+    }
+
+    /// The parameters that it names.
+    fn params(&self) -> Vec<ParamId> {
+        match self {
+            Self::Conv2d(Conv2d { weight, bias, .. }) | Self::Linear { weight, bias } => {
+                [Some(*weight), *bias].into_iter().flatten().collect()
+            }
+            Self::BatchNorm {
+                weight,
+                bias,
+                running_mean,
+                running_var,
+                ..
+            } => vec![*weight, *bias, *running_mean, *running_var],
+            Self::LayerNorm { weight, bias, .. } => vec![*weight, *bias],
+            Self::Scale { weight } => vec![*weight],
+            Self::Input
+            | Self::Activation(_)
+            | Self::MaxPool(_)
+            | Self::AvgPool(_)
+            | Self::GlobalAvgPool
+            | Self::Flatten
+            | Self::Dropout { .. }
+            | Self::Add
+            | Self::Mul
+            | Self::Concat
+            | Self::Pad(_) => Vec::new(),
+        }
+    }
+}
+
 impl NodeId {
     /// The image.
     pub const INPUT: Self = Self(0);
@@ -228,7 +266,7 @@ impl ParamId {
 impl Param {
     /// Whether the optimiser changes it.
     pub fn is_trained(&self) -> bool {
-        !matches!(self.kind, ParamKind::RunningMean | ParamKind::RunningVar)
+        !self.frozen && !matches!(self.kind, ParamKind::RunningMean | ParamKind::RunningVar)
     }
 }
 
@@ -277,6 +315,32 @@ impl Graph {
             .filter(|p| p.is_trained())
             .map(|p| p.shape.iter().product::<usize>())
             .sum()
+    }
+
+    /// Convolutions and dense layers.
+    pub fn layers(&self) -> usize {
+        self.nodes.iter().filter(|node| node.op.is_layer()).count()
+    }
+
+    /// Freezes the first `layers` convolutions and dense layers, in order of computation, with the norms and scales up to
+    /// the next one: their trained numbers stay, and their batch-norms use and keep the running statistics.
+    pub fn freeze(&mut self, layers: usize) {
+        let mut reached = 0;
+        for node in &self.nodes {
+            reached += usize::from(node.op.is_layer());
+            if reached > layers {
+                return;
+            }
+            for id in node.op.params() {
+                self.params[id.0].frozen = layers > 0;
+            }
+        }
+    }
+
+    /// The parameters of the last convolution or dense layer, which gives the logits.
+    pub(super) fn head(&self) -> Vec<ParamId> {
+        let last = self.nodes.iter().rev().find(|node| node.op.is_layer());
+        last.map_or_else(Vec::new, |node| node.op.params())
     }
 
     /// The parameter behind an id of this graph.

@@ -169,6 +169,17 @@ impl Weights {
         Ok(Self { tensors })
     }
 
+    /// These weights with a fresh last layer, as [`Weights::initialise`] makes it.
+    pub fn with_fresh_head(&self, graph: &Graph, seed: u64) -> Result<Self, WeightsError> {
+        let fresh = Self::initialise(graph, seed)?;
+        let mut tensors = self.tensors.clone();
+        for id in graph.head() {
+            let name = &graph.param(id).name;
+            tensors.extend(fresh.get(name).map(|tensor| (name.clone(), tensor.clone())));
+        }
+        Ok(Self { tensors })
+    }
+
     /// The tensor of a parameter.
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.tensors.get(name)

@@ -42,6 +42,9 @@ pub struct Config {
     pub augment: Augment,
     /// When to stop before the last epoch.
     pub early_stopping: Option<EarlyStopping>,
+    /// Layers, counted from the input, that stay as they are: see [`Graph::freeze`](crate::model::Graph::freeze).
+    #[serde(default, skip_serializing_if = "trains_all")]
+    pub freeze: usize,
 }
 
 /// Named starting points.
@@ -72,6 +75,7 @@ impl Recipe {
             label_smoothing: 0.0,
             augment: Augment::default(),
             early_stopping: None,
+            freeze: 0,
         };
         match self {
             Self::Seed => plain,
@@ -143,6 +147,12 @@ impl Config {
         require(patience, "early_stopping.patience", "1 or more epochs")?;
         self.optimizer.check()
     }
+}
+
+/// Whether `freeze` has nothing to say.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn trains_all(freeze: &usize) -> bool {
+    *freeze == 0
 }
 
 /// Whether `value` can weigh a penalty or a decay.

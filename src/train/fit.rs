@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 
@@ -43,6 +43,8 @@ pub struct Task<'a> {
     pub device: &'a Device,
     /// A file that keeps the state after each epoch. The run goes on from what is there.
     pub checkpoint: Option<&'a Path>,
+    /// No epoch begins after the ones before it took so long, over all runs of the checkpoint; the first always begins.
+    pub time: Option<Duration>,
 }
 
 /// Progress, for whoever listens.
@@ -117,6 +119,13 @@ impl Task<'_> {
                 self.graph.classes()
             ));
         }
+        let layers = self.graph.layers();
+        if self.config.freeze >= layers {
+            return Err(TrainError::Config {
+                key: "freeze",
+                problem: format!("must be below {layers}, the network's layers: nothing would be trained"),
+            });
+        }
         if self.split.train.is_empty() {
             return refuse("there are no images to train on".to_owned());
         }
@@ -169,7 +178,9 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn start(task: Task<'a>) -> Result<Self, TrainError> {
-        let network = Network::new(task.graph.clone(), task.initial, task.device)?;
+        let mut graph = task.graph.clone();
+        graph.freeze(task.config.freeze);
+        let network = Network::new(graph, task.initial, task.device)?;
         let parameters = Parameters::of(&network)?;
         let identity = match task.checkpoint {
             Some(_) => Some(task.identity()?),
@@ -186,7 +197,7 @@ impl<'a> Run<'a> {
             parameters,
         };
         if let Some(path) = task.checkpoint
-            && let Some(checkpoint) = Checkpoint::read(path, task.graph)?
+            && let Some(checkpoint) = Checkpoint::read(path, run.network.graph())?
         {
             run.resume(path, checkpoint)?;
         }
@@ -215,7 +226,14 @@ impl<'a> Run<'a> {
 
     fn goes_on(&self) -> bool {
         let is_spent = self.tracker.as_ref().is_some_and(Tracker::is_spent);
-        self.history.epochs.len() < self.task.config.epochs && !is_spent
+        self.history.epochs.len() < self.task.config.epochs && !is_spent && self.has_time()
+    }
+
+    fn has_time(&self) -> bool {
+        let seconds = self.history.epochs.iter().map(|record| f64::from(record.seconds));
+        let spent: f64 = seconds.sum();
+        let time = self.task.time.map(|time| time.as_secs_f64());
+        self.history.epochs.is_empty() || time.is_none_or(|time| spent < time)
     }
 
     /// Trains one epoch, then validates.
@@ -334,7 +352,7 @@ impl<'a> Run<'a> {
                 .map(|slot| (slot.first.clone(), slot.second.clone()))
                 .collect(),
         };
-        checkpoint.write(path, self.task.graph)
+        checkpoint.write(path, self.network.graph())
     }
 
     fn finish(self) -> Result<Fitted, TrainError> {

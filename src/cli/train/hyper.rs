@@ -130,6 +130,7 @@ impl Flags {
             label_smoothing: self.label_smoothing.unwrap_or(recipe.label_smoothing),
             augment: self.augment(recipe.augment),
             early_stopping: self.early_stopping().or(recipe.early_stopping),
+            freeze: recipe.freeze,
         };
         config.check().map_err(super::failed)?;
         Ok(config)

@@ -92,6 +92,7 @@ impl Subject {
             config: &self.config,
             device: &self.target.device,
             checkpoint,
+            time: None,
         }
     }
 

@@ -109,6 +109,7 @@ impl Bench {
             config,
             device: &Device::Cpu,
             checkpoint,
+            time: None,
         }
     }
 
@@ -236,6 +237,75 @@ fn a_checkpoint_of_another_run_is_refused() {
         ..task
     };
     check(other, "other initial weights");
+}
+
+#[test]
+fn frozen_layers_stay_bit_by_bit_and_the_others_move() {
+    let check = |architecture: &str, freeze: usize, frozen: &[&str]| {
+        let bench = Bench::of(architecture);
+        let config = Config { freeze, ..config() };
+        let weights = bench.fit(&config).unwrap().weights;
+        let values = |weights: &Weights, name: &str| {
+            let tensor = weights.get(name).unwrap().flatten_all().unwrap();
+            tensor.to_vec1::<f32>().unwrap()
+        };
+        for (name, _) in weights.iter() {
+            let stays = values(&weights, name) == values(&bench.initial, name);
+            let layer = name.split('.').next().unwrap();
+            assert_eq!(stays, frozen.contains(&layer), "{architecture} {freeze} {name}");
+        }
+    };
+    check("small-cnn", 0, &[]);
+    check("small-cnn", 1, &["conv1", "bn1"]);
+    check("small-cnn", 2, &["conv1", "bn1", "conv2", "bn2"]);
+    let layers = Bench::new().graph.layers();
+    let refused = Bench::new().fit(&Config {
+        freeze: layers,
+        ..config()
+    });
+    assert!(
+        matches!(refused, Err(TrainError::Config { key: "freeze", .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn frozen_runs_go_on_from_their_own_checkpoint_alone() {
+    let (bench, folder) = (Bench::new(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("checkpoint");
+    let config = Config {
+        freeze: 1,
+        ..config()
+    };
+    let whole = bench.fit(&config).unwrap();
+    let mut stop = |event: Event<'_>| match event {
+        Event::Epoch(_) => ControlFlow::Break(()),
+        Event::Step { .. } => ControlFlow::Continue(()),
+    };
+    assert!(matches!(
+        fit(bench.task(&config, Some(&path)), &mut stop),
+        Err(TrainError::Stopped(1))
+    ));
+    let resumed = fit(bench.task(&config, Some(&path)), &mut ignore).unwrap();
+    assert_eq!(bytes(&whole.weights), bytes(&resumed.weights));
+    let other = Config { freeze: 2, ..config };
+    let error = fit(bench.task(&other, Some(&path)), &mut ignore).unwrap_err();
+    assert!(error.to_string().contains("checkpoint"), "{error}");
+}
+
+#[test]
+fn no_epoch_begins_when_the_time_is_spent() {
+    let bench = Bench::new();
+    let config = config();
+    let epochs = |time| {
+        let task = Task {
+            time,
+            ..bench.task(&config, None)
+        };
+        fit(task, &mut ignore).unwrap().history.epochs.len()
+    };
+    assert_eq!(epochs(Some(Duration::from_nanos(1))), 1);
+    assert_eq!(epochs(Some(Duration::from_secs(3600))), config.epochs);
 }
 
 #[test]
