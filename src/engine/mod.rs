@@ -10,6 +10,7 @@ pub mod device;
 mod explain;
 mod flush;
 mod fold;
+mod golden;
 mod lane;
 pub mod machine;
 mod operators;
@@ -28,6 +29,7 @@ pub mod tune;
 
 pub use device::{DeviceChoice, Target};
 pub use explain::LayerCost;
+pub use golden::check_golden;
 pub use options::{Instructions, Options};
 pub use plan::Plan;
 pub use precision::Precision;
@@ -127,6 +129,14 @@ pub enum EngineError {
     /// NaN or infinity from a warm-up.
     #[error("the model gives numbers that are not finite")]
     NonFinite,
+    /// The plan does not compute the network that it was compiled from.
+    #[error("the plan's answers are off their definition's by {off}, and {allowed} is allowed")]
+    Golden {
+        /// The largest difference of a logit.
+        off: f32,
+        /// What rounding may make.
+        allowed: f32,
+    },
     /// The system gives no thread.
     #[error("a thread: {0}")]
     Thread(std::io::Error),

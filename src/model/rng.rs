@@ -22,6 +22,8 @@ pub enum Stream {
     Augment,
     /// Folds of a cross-validation.
     Folds,
+    /// Inputs on which a plan is held against its definition.
+    Golden,
 }
 
 impl Rng {
