@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::service::ServiceMetrics;
 use crate::model::{ModelName, Version};
 
 /// A stage of one item's way through the server.
@@ -109,6 +110,8 @@ pub struct Metrics {
     pub ready: IntGauge,
     /// Seconds from process start until ready; 0 before.
     pub startup_seconds: Gauge,
+    /// Which versions serve, and how they came to.
+    pub service: ServiceMetrics,
 }
 
 /// One model version's series, looked up once when it is loaded.
@@ -215,6 +218,7 @@ impl Metrics {
                 "sconce_startup_seconds",
                 "Seconds from process start until ready.",
             ),
+            service: ServiceMetrics::new(r),
             models: Mutex::default(),
             routes: Mutex::default(),
             registry: registry.clone(),
@@ -233,6 +237,30 @@ impl Metrics {
                 .entry((name.clone(), version))
                 .or_insert_with(|| Arc::new(self.new_model(name, version))),
         )
+    }
+
+    /// Takes away the series of a version that is out of service and that nobody holds any more, so that their number does
+    /// not grow with the versions that ever served. Should it serve again, they begin at 0.
+    pub fn forget(&self, name: &ModelName, version: Version) {
+        let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        if models.remove(&(name.clone(), version)).is_none() {
+            return;
+        }
+        let version = version.to_string();
+        let both = [name.as_str(), version.as_str()];
+        let with = |third: &'static str| [name.as_str(), version.as_str(), third];
+        // Each was made when the version was, so none of these can fail.
+        let _ = self.accepted.remove_label_values(&both);
+        let _ = self.engine_panics.remove_label_values(&both);
+        for (_, label) in OUTCOMES {
+            let _ = self.items.remove_label_values(&with(label));
+        }
+        for (_, label) in STAGES {
+            let _ = self.stage.remove_label_values(&with(label));
+        }
+        for (_, label) in REASONS {
+            let _ = self.batch_size.remove_label_values(&with(label));
+        }
     }
 
     /// The series of one route template, made at 0 on first use.
@@ -344,7 +372,7 @@ fn register<C: prometheus::core::Collector + 'static>(registry: &Registry, colle
     registry.register(Box::new(collector)).expect(FRESH);
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(super) fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     let vec = IntCounterVec::new(Opts::new(name, help), labels).expect(FRESH);
     register(registry, vec.clone());
     vec
@@ -362,7 +390,7 @@ fn histograms(
     vec
 }
 
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     let vec = IntGaugeVec::new(Opts::new(name, help), labels).expect(FRESH);
     register(registry, vec.clone());
     vec
@@ -380,7 +408,7 @@ fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     counter
 }
 
-fn seconds_gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
+pub(super) fn seconds_gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
     let gauge = Gauge::new(name, help).expect(FRESH);
     register(registry, gauge.clone());
     gauge
@@ -462,6 +490,29 @@ mod tests {
         let ended =
             [Outcome::Ok, Outcome::Failed, Outcome::Rejected, Outcome::Dropped].map(|o| model.ended(o));
         assert_eq!(ended, [1, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_forgotten_version_leaves_no_series_and_its_model_stays() {
+        let metrics = Metrics::new(&[]);
+        let name: ModelName = "mnist".parse().unwrap();
+        metrics.service.of(&name).champion.set(1);
+        model(&metrics).accept().end(Outcome::Ok);
+        let one = metrics.render().lines().count();
+        for number in 2..100 {
+            let version: Version = number.try_into().unwrap();
+            metrics.model(&name, version).batch(1, CloseReason::Empty);
+            metrics.forget(&name, version);
+        }
+        assert_eq!(metrics.render().lines().count(), one);
+        metrics.forget(&name, Version::FIRST);
+        let text = metrics.render();
+        assert!(!text.contains("version=\"1\""), "{text}");
+        assert!(
+            text.contains("sconce_model_champion_version{model=\"mnist\"} 1\n"),
+            "{text}"
+        );
+        assert_eq!(model(&metrics).accepted.get(), 0);
     }
 
     #[test]

@@ -2,5 +2,7 @@
 
 pub mod logging;
 pub mod metrics;
+mod service;
 
 pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};
+pub use service::{NameMetrics, ServiceMetrics};
