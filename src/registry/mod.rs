@@ -14,12 +14,14 @@ mod aliases;
 pub mod atomic;
 mod history;
 pub mod manifest;
+mod stamp;
 mod timestamp;
 mod verdict;
 
 pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
 pub use history::{Action, Change, Finding};
 pub use manifest::{Manifest, WeightsFile};
+pub use stamp::Stamp;
 pub use timestamp::rfc3339;
 
 /// A model's folder.
