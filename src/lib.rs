@@ -16,6 +16,7 @@ pub mod train;
 pub mod evaluate;
 pub mod retrain;
 pub mod predict;
+pub mod service;
 pub mod http;
 pub mod config;
 pub mod app;

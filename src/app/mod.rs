@@ -9,15 +9,14 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 use crate::config::Config;
-use crate::engine::{EngineError, available_cores};
-use crate::model::{ModelName, Version};
+use crate::engine::available_cores;
 use crate::preprocess::pool::quiet_decoder_panics;
+use crate::registry::RegistryError;
+use crate::service::ServiceError;
 
-mod load;
 mod server;
 mod signals;
 mod threads;
-mod tune;
 
 use server::Server;
 use signals::Signals;
@@ -25,22 +24,12 @@ use signals::Signals;
 /// Why the server did not start or stop cleanly.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The folder of models or a version in it.
+    /// There is no folder of models.
+    #[error("{0}; --models DIR names the folder of models")]
+    Folder(#[source] RegistryError),
+    /// A model cannot be served.
     #[error(transparent)]
-    Registry(#[from] crate::registry::RegistryError),
-    /// The device.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A version cannot be served.
-    #[error("model '{name}' version {version}: {source}")]
-    Model {
-        /// The model.
-        name: ModelName,
-        /// The version.
-        version: Version,
-        /// What the engine says of it.
-        source: EngineError,
-    },
+    Service(#[from] ServiceError),
     /// A port, thread or signal handler.
     #[error("{what}: {source}")]
     Io {
@@ -49,9 +38,6 @@ pub enum AppError {
         /// The system's word.
         source: std::io::Error,
     },
-    /// There is nothing to serve.
-    #[error("{0}")]
-    Models(String),
     /// A thread ended, or did not end, against the plan.
     #[error("thread {0}")]
     Thread(String),
@@ -113,6 +99,15 @@ fn announce(address: SocketAddr) -> Result<(), AppError> {
     match writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(io("standard output")),
+    }
+}
+
+/// A number of threads from the configuration, where 0 means one per core.
+fn threads_of(configured: usize) -> usize {
+    if configured == 0 {
+        available_cores()
+    } else {
+        configured
     }
 }
 

@@ -7,17 +7,17 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::batcher::Batcher;
 use crate::config::Config;
 use crate::http::{self, Phase, State};
-use crate::predict::Predictor;
+use crate::predict::{Predictor, Served};
 use crate::preprocess::pool::Pool;
-use crate::telemetry::{Metrics, Outcome};
+use crate::registry::Registry;
+use crate::service::{self, Keeper, Orders, ServiceError, Setup};
+use crate::telemetry::{Metrics, ModelMetrics, Outcome};
 
-use super::load::{Models, load, threads};
 use super::signals::Signals;
 use super::threads::Threads;
-use super::{AppError, io};
+use super::{AppError, io, threads_of};
 
 /// After the drain's time: answers that say so must still be written.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -42,8 +42,11 @@ pub(super) struct Server {
     phase: watch::Sender<Phase>,
     edge: Edge,
     threads: Threads,
-    /// Once ready.
+    /// Once loading has begun.
     pool: Option<Pool>,
+    keeper: service::Handle,
+    /// Taken by the keeper.
+    orders: Option<Orders>,
 }
 
 /// The task that answers connections.
@@ -64,8 +67,10 @@ impl Server {
             config: config.http.clone(),
             metrics: Metrics::new(&BUILD),
             predictor: OnceLock::new(),
+            service: OnceLock::new(),
             phase: watched,
         });
+        let (keeper, orders) = service::channel(&config.service);
         Self {
             config: config.clone(),
             edge: Edge(Some(tokio::spawn(http::serve(listener, Arc::clone(&state))))),
@@ -73,21 +78,23 @@ impl Server {
             phase,
             threads: Threads::new(),
             pool: None,
+            keeper,
+            orders: Some(orders),
         }
     }
 
     /// Loads the models, then serves until a signal; an error is what else ended it.
     pub(super) async fn serve(&mut self, signals: &mut Signals, started: Instant) -> Result<(), AppError> {
         let loading = self.load()?;
-        // Whatever ends the wait ends the server, so cancelled waits need nothing back. Dropping `loading` tells the
-        // loader that its work is not wanted any more.
-        let models = tokio::select! {
+        // Whatever ends the wait ends the server, so cancelled waits need nothing back. The drain tells the keeper that its
+        // work is not wanted any more.
+        let predictor = tokio::select! {
             biased;
             () = signals.next() => return Ok(()),
             ended = self.edge.ended() => return Err(ended),
-            models = loading => models.map_err(|_| AppError::Thread("'load' panicked".to_owned()))??,
+            loaded = loading => loaded.map_err(|_| AppError::Thread("'models' panicked".to_owned()))??,
         };
-        self.ready(models, started)?;
+        self.ready(predictor, started);
         tokio::select! {
             biased;
             () = signals.next() => Ok(()),
@@ -96,46 +103,82 @@ impl Server {
         }
     }
 
-    /// Loads on a thread of its own, so that health is answered meanwhile.
-    fn load(&mut self) -> Result<oneshot::Receiver<Result<Models, AppError>>, AppError> {
+    /// Loads on the keeper's thread, so that health is answered meanwhile. The thread stays: it keeps what is in service.
+    fn load(&mut self) -> Result<oneshot::Receiver<Result<Arc<Predictor>, ServiceError>>, AppError> {
+        let registry = Registry::open(&self.config.models).map_err(AppError::Folder)?;
         let (sender, receiver) = oneshot::channel();
-        let (config, metrics) = (self.config.clone(), Arc::clone(&self.state.metrics));
-        self.threads.spawn_once("load", move || {
-            let models = load(&config, &metrics, || !sender.is_closed());
-            // Nobody waits any more where a signal came meanwhile.
-            let _ = sender.send(models);
+        let Some(orders) = self.orders.take() else {
+            return Ok(receiver);
+        };
+        let (setup, pool, limits) = (self.setup(registry), self.decode()?, self.config.images);
+        self.threads.spawn_ending("models", move || {
+            let open = Keeper::open(setup, orders, |table| Predictor::new(table, pool, limits));
+            // Nobody waits any more where a signal came meanwhile; the keeper then finds that it is closed.
+            match open {
+                Ok(keeper) => {
+                    let _ = sender.send(Ok(keeper.predictor()));
+                    keeper.run();
+                }
+                Err(error) => drop(sender.send(Err(error))),
+            }
         })?;
         Ok(receiver)
     }
 
-    /// Gives every worker its thread, then opens the door.
-    fn ready(&mut self, models: Models, started: Instant) -> Result<(), AppError> {
-        let metrics = &self.state.metrics;
-        for (name, worker) in models.workers {
-            self.threads.spawn(&name, move || worker.run())?;
+    fn setup(&self, registry: Registry) -> Setup {
+        let config = &self.config;
+        let spawner = self.threads.spawner();
+        Setup {
+            registry,
+            default_model: config.default_model.clone(),
+            config: config.service,
+            engine: config.engine.clone(),
+            batcher: config.batcher,
+            asked: config.asked(),
+            metrics: Arc::clone(&self.state.metrics),
+            spawn: Box::new(move |name, worker| spawner.spawn_ending(name, move || worker.run())),
         }
+    }
+
+    /// The decode pool, each of its workers on a thread.
+    fn decode(&mut self) -> Result<Pool, AppError> {
         let decode = &self.config.decode;
-        let (pool, workers) = Pool::new(decode, threads(decode.threads), Arc::clone(metrics));
+        let (pool, workers) = Pool::new(
+            decode,
+            threads_of(decode.threads),
+            Arc::clone(&self.state.metrics),
+        );
         self.pool = Some(pool.clone());
         for (number, worker) in workers.into_iter().enumerate() {
             self.threads
                 .spawn(&format!("decode-{number}"), move || worker.run())?;
         }
-        let names: Vec<String> = models.served.iter().map(|(name, _)| name.to_string()).collect();
-        let predictor = Predictor::new(models.served, models.default, pool, self.config.images);
+        Ok(pool)
+    }
+
+    /// Opens the door.
+    fn ready(&self, predictor: Arc<Predictor>, started: Instant) {
+        let names: Vec<String> = predictor.table().models.keys().map(ToString::to_string).collect();
         self.state.predictor.get_or_init(|| predictor);
+        self.state.service.get_or_init(|| self.keeper.clone());
         let seconds = started.elapsed().as_secs_f64();
+        let metrics = &self.state.metrics;
         metrics.startup_seconds.set(seconds);
         metrics.ready.set(1);
         self.phase.send_replace(Phase::Ready);
         tracing::info!(models = names.join(" "), seconds, "ready");
-        Ok(())
     }
 
     /// Not ready, but serving, for the delay; then no more connections, and those open finish; then the threads. Each
     /// further signal ends the wait that is on.
     pub(super) async fn drain(mut self, signals: &mut Signals) -> Result<(), AppError> {
-        let before = self.tally();
+        // What is in service now: a version that leaves meanwhile is still counted.
+        let series: Vec<_> = self
+            .served()
+            .iter()
+            .map(|served| Arc::clone(&served.metrics))
+            .collect();
+        let before = Tally::of(&series);
         self.state.metrics.ready.set(0);
         let was_ready = self.state.predictor.get().is_some();
         if was_ready && self.edge.runs() {
@@ -148,9 +191,10 @@ impl Server {
         tracing::info!("closing");
         self.finish(signals).await;
         self.threads.stop();
-        self.batchers().for_each(Batcher::close);
+        // Its end closes the queue of each version.
+        self.keeper.close();
         self.pool.iter().for_each(Pool::close);
-        let after = self.tally();
+        let after = Tally::of(&series);
         let ended = self.threads.join(THREADS_END).await;
         let (answered, dropped) = (after.answered - before.answered, after.dropped - before.dropped);
         tracing::info!(answered, dropped, "stopped");
@@ -167,30 +211,30 @@ impl Server {
             () = elapse(limit, signals) => {}
         }
         tracing::warn!("requests in flight are given up");
-        for batcher in self.batchers() {
-            batcher.close();
-            batcher.abort();
+        for served in self.served() {
+            served.batcher.abort();
         }
         // Dropped at the end of its time, the edge cuts the connections that are left.
         let _ = tokio::time::timeout(LAST_ANSWERS, self.edge.closed()).await;
         self.edge.cut();
     }
 
-    fn batchers(&self) -> impl Iterator<Item = &Batcher> {
-        let predictor = self.state.predictor.get().into_iter();
-        let served = predictor.flat_map(|predictor| predictor.models());
-        served.flat_map(|(_, model)| model.versions.iter().map(|served| &served.batcher))
+    /// Every version in service.
+    fn served(&self) -> Vec<Arc<Served>> {
+        let table = self.state.predictor.get().map(|predictor| predictor.table());
+        let models = table.iter().flat_map(|table| table.models.values());
+        models.flat_map(|model| model.versions.iter().cloned()).collect()
     }
+}
 
-    fn tally(&self) -> Tally {
-        let predictor = self.state.predictor.get().into_iter();
-        let models = predictor.flat_map(|predictor| predictor.models());
-        let mut tally = Tally {
+impl Tally {
+    fn of(series: &[Arc<ModelMetrics>]) -> Self {
+        let mut tally = Self {
             answered: 0,
             dropped: 0,
         };
-        for served in models.flat_map(|(_, model)| &model.versions) {
-            let ended = |outcome| served.metrics.ended(outcome);
+        for metrics in series {
+            let ended = |outcome| metrics.ended(outcome);
             tally.answered += ended(Outcome::Ok) + ended(Outcome::Failed) + ended(Outcome::Rejected);
             tally.dropped += ended(Outcome::Dropped);
         }

@@ -1,7 +1,7 @@
 //! The server's own threads: each named, watched while it must run, joined at the end.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
@@ -11,18 +11,27 @@ use super::{AppError, io};
 
 /// Owns the threads until they are joined.
 pub(super) struct Threads {
-    handles: Vec<JoinHandle<()>>,
-    /// Set once the threads are meant to end.
-    stopping: Arc<AtomicBool>,
-    /// Every thread holds a clone, so that the channel ends with the last of them.
-    lost: mpsc::Sender<String>,
+    spawner: Spawner,
     /// Names of threads that ended though they should run.
     losses: mpsc::Receiver<String>,
 }
 
-/// Held by a thread that must run until it is stopped; tells when it goes before.
+/// Spawns more of them from other threads; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Spawner {
+    /// Those not yet joined. Held for a push or a look only.
+    handles: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// Set once the threads are meant to end.
+    stopping: Arc<AtomicBool>,
+    /// Every thread holds a clone, so that the channel ends with the last of them.
+    lost: mpsc::Sender<String>,
+}
+
+/// Held by a thread; tells when it goes though it should run.
 struct Watch {
     name: String,
+    /// It may go by itself, but not by a panic.
+    may_end: bool,
     stopping: Arc<AtomicBool>,
     lost: mpsc::Sender<String>,
 }
@@ -31,46 +40,33 @@ impl Threads {
     pub(super) fn new() -> Self {
         // One loss is enough to stop the server; further ones are only logged.
         let (lost, losses) = mpsc::channel(1);
-        Self {
-            handles: Vec::new(),
+        let spawner = Spawner {
+            handles: Arc::default(),
             stopping: Arc::default(),
             lost,
-            losses,
-        }
+        };
+        Self { spawner, losses }
+    }
+
+    /// What other threads spawn by. Until each clone is dropped, the threads do not count as ended.
+    pub(super) fn spawner(&self) -> Spawner {
+        self.spawner.clone()
     }
 
     /// A thread that must run until [`Threads::stop`].
-    pub(super) fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), AppError> {
-        let watch = Watch {
-            name: name.to_owned(),
-            stopping: Arc::clone(&self.stopping),
-            lost: self.lost.clone(),
-        };
-        self.start(name, move || {
-            // Dropped on return and on panic.
-            let _watch = watch;
-            body();
-        })
+    pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), AppError> {
+        let spawned = self.spawner.start(name, false, body);
+        spawned.map_err(io(&format!("thread '{name}'")))
     }
 
-    /// A thread that ends by itself.
-    pub(super) fn spawn_once(
-        &mut self,
+    /// As [`Spawner::spawn_ending`].
+    pub(super) fn spawn_ending(
+        &self,
         name: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> Result<(), AppError> {
-        let alive = self.lost.clone();
-        self.start(name, move || {
-            body();
-            drop(alive);
-        })
-    }
-
-    fn start(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), AppError> {
-        let started = Builder::new().name(name.to_owned()).spawn(body);
-        self.handles
-            .push(started.map_err(io(&format!("thread '{name}'")))?);
-        Ok(())
+        let spawned = self.spawner.spawn_ending(name, body);
+        spawned.map_err(io(&format!("thread '{name}'")))
     }
 
     /// The name of the next thread that ended though it should run. Cancelling loses nothing.
@@ -84,21 +80,20 @@ impl Threads {
 
     /// From now on threads are meant to end.
     pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        self.spawner.stopping.store(true, Ordering::Release);
     }
 
     /// Waits until all threads have ended, at most `limit`; an error names those that still run.
     pub(super) async fn join(self, limit: Duration) -> Result<(), AppError> {
         let Self {
-            handles,
-            lost,
+            spawner: Spawner { handles, lost, .. },
             mut losses,
-            ..
         } = self;
         drop(lost);
         let all_ended = async { while losses.recv().await.is_some() {} };
         let in_time = tokio::time::timeout(limit, all_ended).await.is_ok();
         let mut running = Vec::new();
+        let handles = std::mem::take(&mut *handles.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             // In time, a thread is at most dropping its last variables.
             if in_time || handle.is_finished() {
@@ -118,9 +113,43 @@ impl Threads {
     }
 }
 
+impl Spawner {
+    /// A thread that may end by itself; only its panic is a loss.
+    pub(super) fn spawn_ending(
+        &self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> std::io::Result<()> {
+        self.start(name, true, body)
+    }
+
+    fn start(&self, name: &str, may_end: bool, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let watch = Watch {
+            name: name.to_owned(),
+            may_end,
+            stopping: Arc::clone(&self.stopping),
+            lost: self.lost.clone(),
+        };
+        let started = Builder::new().name(name.to_owned()).spawn(move || {
+            // Dropped on return and on panic.
+            let _watch = watch;
+            body();
+        })?;
+        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        // Versions come and go for as long as the server runs; so must the handles of their threads.
+        for ended in handles.extract_if(.., |handle| handle.is_finished()) {
+            // A panic was told by its hook and as a loss.
+            let _ = ended.join();
+        }
+        handles.push(started);
+        Ok(())
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
-        if self.stopping.load(Ordering::Acquire) {
+        let is_right = self.may_end && !std::thread::panicking();
+        if is_right || self.stopping.load(Ordering::Acquire) {
             return;
         }
         tracing::error!(thread = self.name, "a thread ended though the server runs");
@@ -146,7 +175,7 @@ mod tests {
 
     #[test]
     fn threads_have_names_and_are_joined() {
-        let mut threads = Threads::new();
+        let threads = Threads::new();
         let (send, receive) = channel();
         threads
             .spawn("infer-a-0", move || {
@@ -171,19 +200,56 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_by_itself_or_after_the_stop_is_no_loss() {
-        let mut threads = Threads::new();
+    fn what_may_end_or_ends_after_the_stop_is_no_loss() {
+        let threads = Threads::new();
+        threads.spawn_ending("x", || {}).unwrap();
         threads.stop();
-        threads.spawn("x", || {}).unwrap();
-        threads.spawn_once("y", || {}).unwrap();
-        let Threads { lost, mut losses, .. } = threads;
-        drop(lost);
+        threads.spawn("y", || {}).unwrap();
+        let Threads { spawner, mut losses } = threads;
+        drop(spawner);
         assert_eq!(run(losses.recv()), None);
     }
 
     #[test]
-    fn what_does_not_end_is_named() {
+    fn a_panic_is_a_loss_also_of_what_may_end() {
         let mut threads = Threads::new();
+        threads.spawn_ending("x", || panic!("on purpose")).unwrap();
+        assert_eq!(run(threads.loss()), "x");
+        run(threads.join(LONG)).unwrap();
+    }
+
+    #[test]
+    fn threads_that_ended_are_joined_while_others_come() {
+        let threads = Threads::new();
+        let spawner = threads.spawner();
+        for _ in 0..100 {
+            let (send, receive) = channel::<()>();
+            spawner.spawn_ending("x", move || drop(send)).unwrap();
+            // The sender goes with the body.
+            receive.recv().unwrap_err();
+        }
+        // The latest of them may still be on its way out.
+        let kept = || {
+            spawner
+                .handles
+                .lock()
+                .unwrap()
+                .iter()
+                .filter(|handle| handle.is_finished())
+                .count()
+        };
+        while kept() < spawner.handles.lock().unwrap().len() {
+            std::thread::yield_now();
+        }
+        spawner.spawn_ending("y", || {}).unwrap();
+        assert_eq!(spawner.handles.lock().unwrap().len(), 1);
+        drop(spawner);
+        run(threads.join(LONG)).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_end_is_named() {
+        let threads = Threads::new();
         let (send, receive) = channel::<()>();
         threads
             .spawn("stuck", move || {

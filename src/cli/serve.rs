@@ -1,6 +1,7 @@
 //! `sconce serve`: the server, from a checked configuration to its exit code.
 
 use crate::app::{self, AppError};
+use crate::service::ServiceError;
 use crate::telemetry::logging;
 
 use super::{CliError, Common};
@@ -24,12 +25,10 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     let config = super::resolve(common, &args.settings())?.config;
     logging::init(&config.log).map_err(|e| CliError::Usage(e.to_string()))?;
     app::serve(&config, common.started).map_err(|error| match &error {
-        AppError::Registry(_) | AppError::Models(_) | AppError::Model { .. } => {
-            CliError::Data(error.to_string())
-        }
-        AppError::Engine(_) | AppError::Io { .. } | AppError::Thread(_) => {
-            CliError::Failed(error.to_string())
-        }
+        AppError::Service(ServiceError::Device(_) | ServiceError::Thread(_))
+        | AppError::Io { .. }
+        | AppError::Thread(_) => CliError::Failed(error.to_string()),
+        AppError::Folder(_) | AppError::Service(_) => CliError::Data(error.to_string()),
     })
 }
 

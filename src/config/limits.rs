@@ -10,6 +10,9 @@ const MAX_WAITING: u64 = 1_000_000;
 /// 1 TiB.
 const MAX_BYTES: u64 = 1 << 40;
 
+/// A day.
+const MAX_POLL_MS: u64 = 86_400_000;
+
 /// Key, value and what is possible.
 type Limit = (&'static str, u64, RangeInclusive<u64>);
 
@@ -52,12 +55,13 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 12] {
+fn limits(config: &Config) -> [Limit; 14] {
     let Config {
         images,
         decode,
         batcher,
         engine,
+        service,
         ..
     } = config;
     [
@@ -77,5 +81,7 @@ fn limits(config: &Config) -> [Limit; 12] {
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
         ("engine.threads", engine.threads as u64, 0..=MAX_THREADS),
         ("engine.tune_ms", engine.tune_ms, 0..=5000),
+        ("service.poll_ms", service.poll_ms, 0..=MAX_POLL_MS),
+        ("service.max_queue", service.max_queue as u64, 1..=10_000),
     ]
 }

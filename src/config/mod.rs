@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::tune::Asked;
 use crate::model::ModelName;
-use crate::{batcher, engine, http, preprocess, telemetry};
+use crate::{batcher, engine, http, preprocess, service, telemetry};
 
 pub(crate) mod environment;
 mod limits;
@@ -39,6 +39,8 @@ pub struct Config {
     pub batcher: batcher::Config,
     /// The engine.
     pub engine: engine::Config,
+    /// Which versions serve.
+    pub service: service::Config,
     /// Logs.
     pub log: telemetry::logging::Config,
 }
@@ -70,6 +72,7 @@ impl Default for Config {
             decode: preprocess::pool::Config::default(),
             batcher: batcher::Config::default(),
             engine: engine::Config::default(),
+            service: service::Config::default(),
             log: telemetry::logging::Config::default(),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::predict::Predictor;
+use crate::service;
 use crate::telemetry::Metrics;
 use problem::{Kind, Problem};
 
@@ -47,6 +48,8 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     /// The served models; empty while starting.
     pub predictor: OnceLock<Arc<Predictor>>,
+    /// Changes what is served; empty while starting.
+    pub service: OnceLock<service::Handle>,
     /// The phase, moved by `app` alone.
     pub phase: watch::Receiver<Phase>,
 }
@@ -55,6 +58,11 @@ impl State {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// What changes the served models, or the problem that there are none yet.
+    pub fn service(&self) -> Result<&service::Handle, Problem> {
+        self.service.get().ok_or_else(starting)
     }
 
     /// The served models, or the problem that there are none yet.

@@ -195,6 +195,7 @@ mod tests {
             config: Config::default(),
             metrics: Metrics::new(&[]),
             predictor: OnceLock::new(),
+            service: OnceLock::new(),
             phase: watch::channel(Phase::Ready).1,
         });
         let layer = axum::middleware::from_fn_with_state(Observer::new(Arc::clone(&state)), observe);

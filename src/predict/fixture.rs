@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle, panicking};
 
 use image::{GrayImage, ImageFormat, Luma};
 
-use super::{Picture, Predictor, Served, ServedModel};
+use super::{Picture, Predictor, Served, ServedModel, Table};
 use crate::batcher::{self, Batcher, Infer};
 use crate::model::{ModelName, Spec, Version};
 use crate::preprocess::pool::{self, Pool};
@@ -99,8 +99,12 @@ impl Workbench {
             max_side: MAX_SIDE,
             ..Limits::default()
         };
+        let table = Table {
+            models: [(name.clone(), model)].into(),
+            default: name,
+        };
         Self {
-            predictor: Predictor::new(vec![(name.clone(), model)], name, pool.clone(), limits),
+            predictor: Predictor::new(table, pool.clone(), limits),
             metrics,
             pool,
             decoders,
@@ -109,7 +113,7 @@ impl Workbench {
     }
 
     pub(crate) fn served(&self) -> Arc<Served> {
-        Arc::clone(self.predictor.find(None, None).unwrap())
+        self.predictor.find(None, None).unwrap()
     }
 
     /// Does the pool's work; it takes no more.

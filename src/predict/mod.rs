@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::batcher::{Batcher, ItemError, Timing};
@@ -21,7 +22,8 @@ mod tests;
 
 use item::Waiting;
 
-/// One version in service: its queue and all that turns an image into its answer. Made by [`Served::new`].
+/// One version in service: its queue and all that turns an image into its answer. Made by [`Served::new`]. A request
+/// holds it from its begin to its end; when the last holder lets go, the queue closes by itself.
 #[derive(Debug)]
 pub struct Served {
     /// The model.
@@ -39,7 +41,7 @@ pub struct Served {
 }
 
 /// A model's place in service.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ServedModel {
     /// The version that answers requests which name none.
     pub champion: Version,
@@ -47,11 +49,19 @@ pub struct ServedModel {
     pub versions: Vec<Arc<Served>>,
 }
 
+/// Every model in service at one moment.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// By name.
+    pub models: BTreeMap<ModelName, ServedModel>,
+    /// The model of requests that name none.
+    pub default: ModelName,
+}
+
 /// The inference pipeline of every served model.
 #[derive(Debug)]
 pub struct Predictor {
-    models: BTreeMap<ModelName, ServedModel>,
-    default: ModelName,
+    table: ArcSwap<Table>,
     pool: Pool,
     limits: Limits,
 }
@@ -135,47 +145,32 @@ impl Served {
 }
 
 impl Predictor {
-    /// A pipeline over `models` (not empty); `default` is one of them.
-    pub fn new(
-        models: Vec<(ModelName, ServedModel)>,
-        default: ModelName,
-        pool: Pool,
-        limits: Limits,
-    ) -> Arc<Self> {
+    /// A pipeline over these models.
+    pub fn new(table: Table, pool: Pool, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
-            models: models.into_iter().collect(),
-            default,
+            table: ArcSwap::from_pointee(table),
             pool,
             limits,
         })
     }
 
-    /// The model of requests that name none.
-    pub fn default_model(&self) -> &ModelName {
-        &self.default
+    /// What is in service now.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
     }
 
-    /// Every model in service, by name.
-    pub fn models(&self) -> impl Iterator<Item = (&ModelName, &ServedModel)> {
-        self.models.iter()
+    /// Requests that begin after this find what `table` holds; those on their way keep what they found.
+    pub fn put(&self, table: Table) {
+        self.table.store(Arc::new(table));
     }
 
-    /// The version that answers: the default model's or the named one's champion, or the version asked for.
+    /// As [`Table::find`] of what is in service now. The caller holds the version until its answer is there.
     pub fn find(
         &self,
         model: Option<&ModelName>,
         version: Option<Version>,
-    ) -> Result<&Arc<Served>, NotServed> {
-        let name = model.unwrap_or(&self.default);
-        let model = self
-            .models
-            .get(name)
-            .ok_or_else(|| NotServed::Model(name.clone()))?;
-        let version = version.unwrap_or(model.champion);
-        let mut versions = model.versions.iter();
-        versions
-            .find(|served| served.version == version)
-            .ok_or_else(|| NotServed::Version(name.clone(), version))
+    ) -> Result<Arc<Served>, NotServed> {
+        self.table.load().find(model, version).cloned()
     }
 
     /// One outcome per picture, in order. Each is decoded, preprocessed, queued and answered on its own; dropping the
@@ -196,5 +191,38 @@ impl Predictor {
             outcomes.push(item.outcome(served, options).await);
         }
         outcomes
+    }
+}
+
+impl Table {
+    /// The version that answers: the default model's or the named one's champion, or the version asked for.
+    pub fn find(
+        &self,
+        model: Option<&ModelName>,
+        version: Option<Version>,
+    ) -> Result<&Arc<Served>, NotServed> {
+        let name = model.unwrap_or(&self.default);
+        let model = self
+            .models
+            .get(name)
+            .ok_or_else(|| NotServed::Model(name.clone()))?;
+        let version = version.unwrap_or(model.champion);
+        model
+            .get(version)
+            .ok_or_else(|| NotServed::Version(name.clone(), version))
+    }
+}
+
+impl ServedModel {
+    /// The version, where it is in service.
+    pub fn get(&self, version: Version) -> Option<&Arc<Served>> {
+        self.versions.iter().find(|served| served.version == version)
+    }
+}
+
+impl Drop for Served {
+    /// Nobody can submit any more: what waits is answered, and the workers end.
+    fn drop(&mut self) {
+        self.batcher.close();
     }
 }

@@ -264,9 +264,5 @@ fn a_version_is_found_by_what_the_request_names() {
         Err(NotServed::Version(digits.clone(), second.unwrap())),
     );
     check(Some(&other), None, Err(NotServed::Model(other.clone())));
-    assert_eq!(bench.predictor.default_model(), &digits);
-    assert_eq!(
-        bench.predictor.models().map(|(name, _)| name).collect::<Vec<_>>(),
-        [&digits]
-    );
+    assert_eq!(bench.predictor.table().default, digits);
 }

@@ -32,6 +32,7 @@ impl Edge {
             config: Config::default(),
             metrics: Metrics::new(&[("version", "test")]),
             predictor: OnceLock::new(),
+            service: OnceLock::new(),
             phase: watch::channel(phase).1,
         });
         Self {

@@ -13,7 +13,7 @@ use crate::http::State;
 use crate::http::problem::{Kind, Problem};
 use crate::model::spec::{Input, Preprocess};
 use crate::model::{ModelName, NameError, Spec, Version};
-use crate::predict::{NotServed, Predictor, Served, ServedModel};
+use crate::predict::{NotServed, ServedModel, Table};
 
 type Shared = extract::State<Arc<State>>;
 
@@ -51,10 +51,11 @@ pub(super) fn routes() -> Router<Arc<State>> {
 }
 
 async fn list(extract::State(state): Shared) -> Result<Response, Problem> {
-    let predictor = state.predictor()?;
-    let models = predictor
-        .models()
-        .filter_map(|(name, model)| summary(predictor, name, model));
+    let table = state.predictor()?.table();
+    let models = table
+        .models
+        .iter()
+        .filter_map(|(name, model)| summary(&table, name, model));
     let models = models.map(|(summary, _)| summary).collect();
     Ok(Json(List { models }).into_response())
 }
@@ -64,10 +65,10 @@ async fn show(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let wanted = named(path)?;
-    let predictor = state.predictor()?;
-    let found = predictor.models().find(|&(name, _)| *name == wanted);
+    let table = state.predictor()?.table();
+    let found = table.models.get_key_value(&wanted);
     let (summary, spec) = found
-        .and_then(|(name, model)| summary(predictor, name, model))
+        .and_then(|(name, model)| summary(&table, name, model))
         .ok_or(NotServed::Model(wanted))?;
     Ok(Json(Whole::new(summary, spec)).into_response())
 }
@@ -81,15 +82,14 @@ pub(super) fn named(path: Result<Path<String>, PathRejection>) -> Result<ModelNa
 
 /// What a model says of itself: its champion's spec stands for all versions.
 fn summary<'a>(
-    predictor: &Predictor,
+    table: &Table,
     name: &'a ModelName,
     model: &'a ServedModel,
 ) -> Option<(Summary<'a>, &'a Spec)> {
-    let is_champion = |served: &&Arc<Served>| served.version == model.champion;
-    let champion = model.versions.iter().find(is_champion)?;
+    let champion = model.get(model.champion)?;
     let versions = model.versions.iter().map(|served| served.version).collect();
     let mut summary = Summary::new(name, &champion.spec, model.champion, versions);
-    summary.default = name == predictor.default_model();
+    summary.default = *name == table.default;
     Some((summary, &champion.spec))
 }
 
@@ -139,6 +139,7 @@ mod tests {
             config: Config::default(),
             metrics: Arc::clone(&bench.metrics),
             predictor: OnceLock::from(Arc::clone(&bench.predictor)),
+            service: OnceLock::new(),
             phase: watch::channel(phase).1,
         };
         let request = Request::get(path).body(Body::empty()).unwrap();

@@ -38,6 +38,7 @@ fn state(change: fn(&mut Config)) -> (watch::Sender<Phase>, Arc<State>) {
         config,
         metrics: Metrics::new(&[]),
         predictor: OnceLock::new(),
+        service: OnceLock::new(),
         phase,
     };
     (sender, Arc::new(state))

@@ -43,7 +43,7 @@ async fn predict(
         // The body has a limit of its own: a slow upload takes nothing of the time to answer.
         deadline: Instant::now() + asked.timeout,
     };
-    let outcomes = predictor.predict(served, pictures, options).await;
+    let outcomes = predictor.predict(&served, pictures, options).await;
     let id = head.extensions.get::<RequestId>().map_or("", |id| &id.0);
-    answer::respond(id, served, &outcomes)
+    answer::respond(id, &served, &outcomes)
 }

@@ -32,6 +32,7 @@ fn router(predictor: Option<Arc<crate::predict::Predictor>>) -> Router {
         config,
         metrics: Metrics::new(&[]),
         predictor: predictor.map_or_else(OnceLock::new, OnceLock::from),
+        service: OnceLock::new(),
         phase,
     };
     routes().with_state(Arc::new(state))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::Config;
+use super::Setup;
 use crate::engine::tune::{Asked, Cache, Choice, Course, Key, Plans, Split, choose, measure};
 use crate::engine::{EngineError, Plan, Target, available_cores};
 use crate::registry::Loaded;
@@ -30,16 +30,16 @@ pub(super) enum Source {
 }
 
 /// Decides how a version is served, and compiles it so.
-pub(super) fn tune(config: &Config, loaded: &Loaded, target: &Target) -> Result<Tuned, EngineError> {
-    let (asked, cores) = (config.asked(), available_cores());
+pub(super) fn tune(setup: &Setup, loaded: &Loaded, target: &Target) -> Result<Tuned, EngineError> {
+    let (asked, cores) = (setup.asked, available_cores());
     let mut plans = Plans::new(loaded, target);
     let (choice, source) = if !target.device.is_cpu() {
-        (on_gpu(config, plans.of(1)?.as_ref()), Source::Default)
+        (on_gpu(setup, plans.of(1)?.as_ref()), Source::Default)
     } else if !asked.is_open(cores) {
         (asked.unmeasured(cores), Source::Set)
     } else {
         let key = Key::of(loaded, &target.options);
-        timed(config, (&asked, cores), &key, &mut plans)?
+        timed(setup, (&asked, cores), &key, &mut plans)?
     };
     let plan = plans.of(choice.split.threads)?;
     plan.warm_up_instances(choice.split.instances, choice.max_batch_size)?;
@@ -47,36 +47,36 @@ pub(super) fn tune(config: &Config, loaded: &Loaded, target: &Target) -> Result<
 }
 
 /// Where threads of the CPU do not compute: as set, else as usual.
-fn on_gpu(config: &Config, plan: &Plan) -> Choice {
+fn on_gpu(setup: &Setup, plan: &Plan) -> Choice {
     Choice {
         split: Split {
-            instances: plan.instances(config.engine.instances),
+            instances: plan.instances(setup.engine.instances),
             threads: 1,
         },
-        max_batch_size: config.batcher.max_batch(),
+        max_batch_size: setup.batcher.max_batch(),
         why: Vec::new(),
     }
 }
 
 /// By kept timings, else by timings taken now, else as where nothing is measured.
 fn timed(
-    config: &Config,
+    setup: &Setup,
     (asked, cores): (&Asked, usize),
     key: &Key,
     plans: &mut Plans<'_>,
 ) -> Result<(Choice, Source), EngineError> {
-    let cache = Cache::new(&config.engine.cache);
+    let cache = Cache::new(&setup.engine.cache);
     let kept = cache.read(key).and_then(|kept| choose(asked, cores, &kept));
     if let Some(choice) = kept {
         return Ok((choice, Source::Kept));
     }
-    if config.engine.tune_ms > 0 {
+    if setup.engine.tune_ms > 0 {
         let splits = plans.for_splits(&asked.splits(cores))?;
-        let limit = Duration::from_millis(config.engine.tune_ms);
+        let limit = Duration::from_millis(setup.engine.tune_ms);
         let timings = measure(&splits, asked, &Course::within(limit, asked, splits.len()))?;
         if let Some(choice) = choose(asked, cores, &timings) {
             if let Err(error) = cache.write(key, &timings) {
-                let cache = config.engine.cache.display();
+                let cache = setup.engine.cache.display();
                 tracing::warn!(%cache, %error, "timings are not kept");
             }
             return Ok((choice, Source::Measured));
