@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 mod center;
 mod decode;
+mod dhash;
 mod format;
 mod jpeg;
 mod orient;
@@ -13,6 +14,7 @@ mod resize;
 mod tensor;
 
 pub use decode::decode;
+pub use dhash::dhash;
 pub use format::{Header, header};
 pub use tensor::Preprocessor;
 
