@@ -28,14 +28,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     version: Option<Version>,
     /// Compare two versions on the same images: may the second take the first one's place? Exit code 3 says no
-    #[arg(long, value_names = ["CHAMPION", "CHALLENGER"], num_args = 2, conflicts_with_all = ["version", "html"])]
+    #[arg(long, value_names = ["CHAMPION", "CHALLENGER"], num_args = 2, conflicts_with = "version")]
     compare: Option<Vec<Version>>,
     #[command(flatten)]
     sample: Sample,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Also write a page with plots
+    /// Also write a page with plots; of a comparison, the verdict with every number
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
 }

@@ -15,7 +15,12 @@ const RELIABILITY: &str = "Share that is right by top-1 confidence, with 95 % in
 const CONFUSED: usize = 12;
 
 pub(super) fn page(report: &Report, title: &str) -> String {
-    let (title, body) = (escape(title), body(report));
+    document(title, &body(report))
+}
+
+/// A page of its own with this title, which is plain text, and this body, which is markup.
+pub(super) fn document(title: &str, body: &str) -> String {
+    let title = escape(title);
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
@@ -49,11 +54,11 @@ fn body(report: &Report) -> String {
     lead + &figures(report) + &sections.concat()
 }
 
-fn section(title: &str, content: &str) -> String {
+pub(super) fn section(title: &str, content: &str) -> String {
     format!("<section>\n<h2>{title}</h2>\n{content}</section>\n")
 }
 
-fn figure(plot: &str, caption: &str) -> String {
+pub(super) fn figure(plot: &str, caption: &str) -> String {
     format!("<figure>\n<div class=\"scroll\">\n{plot}</div>\n<figcaption>{caption}</figcaption>\n</figure>\n")
 }
 
@@ -62,9 +67,6 @@ fn pair(left: &str, right: &str) -> String {
 }
 
 fn figures(report: &Report) -> String {
-    let tile = |name: &str, value: String, note: String| {
-        format!("<div><dt>{name}</dt><dd class=\"value\">{value}</dd><dd class=\"note\">{note}</dd></div>\n")
-    };
     let interval = report.accuracy_interval;
     let mut tiles = vec![
         tile(
@@ -98,6 +100,12 @@ fn figures(report: &Report) -> String {
         ));
     }
     format!("<dl class=\"figures\">\n{}</dl>\n", tiles.concat())
+}
+
+/// A figure to be read first.
+#[expect(clippy::needless_pass_by_value, reason = "the callers make the texts for it")]
+pub(super) fn tile(name: &str, value: String, note: String) -> String {
+    format!("<div><dt>{name}</dt><dd class=\"value\">{value}</dd><dd class=\"note\">{note}</dd></div>\n")
 }
 
 fn confused(report: &Report) -> String {

@@ -1,6 +1,7 @@
 //! How good a model is, through the serving engine.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +127,14 @@ pub enum EvaluateError {
     NonFinite {
         /// Its index in the dataset.
         image: usize,
+    },
+    /// A pinned image cannot be asked for.
+    #[error("evaluation: {path}: {problem}")]
+    Pinned {
+        /// The image or its folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The system gave no thread.
     #[error("evaluation: no thread: {0}")]

@@ -27,7 +27,7 @@ pub fn escape(text: &str) -> String {
 }
 
 /// A picture of this size in its own units; it takes the width it is given.
-fn svg(width: f64, height: f64, label: &str, content: &str) -> String {
+pub(super) fn svg(width: f64, height: f64, label: &str, content: &str) -> String {
     format!(
         "<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"{label}\">\n{content}</svg>\n"
     )
@@ -35,16 +35,16 @@ fn svg(width: f64, height: f64, label: &str, content: &str) -> String {
 
 /// A rectangle from its upper left corner.
 #[derive(Clone, Copy)]
-struct Rect {
-    x: f64,
-    y: f64,
-    width: f64,
-    height: f64,
+pub(super) struct Rect {
+    pub(super) x: f64,
+    pub(super) y: f64,
+    pub(super) width: f64,
+    pub(super) height: f64,
 }
 
 impl Rect {
     /// `attributes` come before `tip`, the text shown under a pointer; both are markup.
-    fn draw(self, attributes: &str, tip: &str) -> String {
+    pub(super) fn draw(self, attributes: &str, tip: &str) -> String {
         let Self { x, y, width, height } = self;
         format!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" {attributes}><title>{tip}</title></rect>\n"
@@ -54,14 +54,14 @@ impl Rect {
 
 /// Where a text stands against its point.
 #[derive(Clone, Copy)]
-enum Anchor {
+pub(super) enum Anchor {
     Start,
     Middle,
     End,
 }
 
 /// A text whose baseline passes through (x, y); `content` is markup.
-fn text(x: f64, y: f64, anchor: Anchor, attributes: &str, content: &str) -> String {
+pub(super) fn text(x: f64, y: f64, anchor: Anchor, attributes: &str, content: &str) -> String {
     let anchor = match anchor {
         Anchor::Start => "start",
         Anchor::Middle => "middle",
@@ -71,7 +71,7 @@ fn text(x: f64, y: f64, anchor: Anchor, attributes: &str, content: &str) -> Stri
 }
 
 /// Units that `characters` take at 12 units' size, on the safe side for most scripts.
-fn text_width(characters: usize) -> f64 {
+pub(super) fn text_width(characters: usize) -> f64 {
     characters as f64 * 7.0
 }
 

@@ -6,10 +6,11 @@ use crate::config::Config;
 use crate::evaluate::gate::{self, Answers, Rules, Slice, Verdict};
 use crate::evaluate::{self, latencies};
 use crate::model::{ModelName, Version};
+use crate::registry::Registry;
 
 use super::super::table::json;
 use super::super::version;
-use super::super::{CliError, print};
+use super::super::{CliError, print, write};
 use super::{Args, Images, Sample, failure, images};
 
 /// A verdict with what it is about.
@@ -26,6 +27,9 @@ pub(crate) struct Comparison {
 /// Prints the verdict; an error where it is no.
 pub(super) fn run(args: &Args, config: &Config, versions: [Version; 2]) -> Result<(), CliError> {
     let comparison = comparison(&args.model, &args.sample, config, versions)?;
+    if let Some(path) = &args.html {
+        write(path, &comparison.html())?;
+    }
     print(&if args.json {
         json(&comparison)?
     } else {
@@ -72,19 +76,35 @@ pub(crate) fn comparison(
     };
     let seconds = latencies([&plans[0], &plans[1]]).map_err(version::engine)?;
     let verdict = gate::compare(answers, &[all], Some(seconds), &Rules::default()).map_err(failure)?;
+    let registry = version::registry(config)?;
+    let folder = registry.pinned(model).map_err(version::data)?;
+    let pinned = gate::pinned(&plans[1], &champion.spec, &folder, &config.images).map_err(failure)?;
+    let uses = uses(&registry, model, &images.what)?;
     Ok(Comparison {
         model: model.clone(),
         champion_version,
         challenger_version,
         data: images.what,
-        verdict,
+        verdict: verdict.with_pinned(pinned).with_uses(uses),
     })
+}
+
+/// Verdicts that were kept on the same images, and this one.
+fn uses(registry: &Registry, model: &ModelName, images: &Images) -> Result<usize, CliError> {
+    let images = serde_json::to_value(images).map_err(|e| CliError::Failed(e.to_string()))?;
+    let kept = registry.uses_of(model, &images).map_err(version::data)?;
+    Ok(kept + 1)
 }
 
 impl Comparison {
     /// For a terminal.
     pub(crate) fn text(&self) -> String {
         format!("{}\n\n{}", self.title(), self.verdict.text())
+    }
+
+    /// As a page.
+    pub(crate) fn html(&self) -> String {
+        self.verdict.html(&self.title())
     }
 
     fn title(&self) -> String {

@@ -77,7 +77,8 @@ fn outcome(args: &Args, config: &Config) -> Result<Outcome, CliError> {
         Some(images) => Some(asked(args, images, &registry, config)?),
         None => None,
     };
-    let change = match grounds(args.force, gate.as_ref()) {
+    let found = registry.finding(&args.name, args.version).map_err(data)?;
+    let change = match grounds(args.force, gate.as_ref(), found) {
         Some(grounds) => {
             let author = args.asked.author();
             let promotion = Promotion { author, grounds };
@@ -106,6 +107,7 @@ fn asked(args: &Args, images: &Path, registry: &Registry, config: &Config) -> Re
     let comparison = comparison(name, &sample, config, [champion, version])?;
     registry
         .keep_verdict(name, version, &kept(&comparison)?)
+        .and_then(|()| registry.keep_verdict_page(name, version, &comparison.html()))
         .map_err(data)?;
     Ok(comparison)
 }
@@ -117,17 +119,14 @@ fn kept(comparison: &Comparison) -> Result<Value, CliError> {
     Ok(value)
 }
 
-/// What allows the promotion; nothing does where the gate says no and nobody overrules it.
-fn grounds(force: bool, gate: Option<&Comparison>) -> Option<Grounds> {
-    let finding = match gate {
-        Some(gate) if gate.verdict.blessed => {
-            return Some(Grounds::Blessed {
-                over: gate.champion_version,
-            });
-        }
-        Some(_) => Finding::Refused,
-        None => Finding::None,
-    };
+/// What allows the promotion; nothing does where the gate says no and nobody overrules it. `finding` is what the gate found
+/// last: now, or earlier where it was not asked again.
+fn grounds(force: bool, gate: Option<&Comparison>, finding: Finding) -> Option<Grounds> {
+    if let Some(gate) = gate.filter(|gate| gate.verdict.blessed) {
+        return Some(Grounds::Blessed {
+            over: gate.champion_version,
+        });
+    }
     force.then_some(Grounds::Forced { finding })
 }
 

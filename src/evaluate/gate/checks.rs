@@ -70,7 +70,7 @@ pub struct Superiority {
 }
 
 /// A family of tests: the p-value of each, whose `side` of the discordant images is counted, and the same by Holm's correction.
-fn sign_tests(all: &[Pairs], side: impl Fn(&Pairs) -> usize) -> Vec<[f64; 2]> {
+pub(super) fn sign_tests(all: &[Pairs], side: impl Fn(&Pairs) -> usize) -> Vec<[f64; 2]> {
     let test = |pairs: &Pairs| sign_test(side(pairs), pairs.discordant());
     let p_values: Vec<f64> = all.iter().map(test).collect();
     let adjusted = holm(&p_values);

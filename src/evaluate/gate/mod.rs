@@ -6,12 +6,20 @@ use super::scores::{Scores, top_1};
 use super::{BINS, EvaluateError, Interval, calibration};
 
 mod checks;
+mod coverage;
+mod html;
+pub mod intake;
 mod pairs;
+mod pinned;
+mod plots;
 mod significance;
 mod text;
 
 pub use checks::{Calibration, Harm, Latency, NonInferiority, Superiority};
+pub use coverage::Coverage;
+pub use intake::{DataReport, DataRules};
 pub use pairs::Pairs;
+pub use pinned::{Missed, Pinned, pinned};
 
 /// What the gate asks. The defaults' error rates are those that this module's tests simulate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +37,10 @@ pub struct Rules {
     pub max_ece_rise: f64,
     /// How many times the champion's 99th percentile of one image's time the challenger may take.
     pub max_latency_ratio: f64,
+    /// Verdicts on the same images from which on one warns that they wear out.
+    pub max_uses: usize,
+    /// What is asked of new examples.
+    pub data: DataRules,
 }
 
 impl Default for Rules {
@@ -40,6 +52,8 @@ impl Default for Rules {
             max_class_drop: 0.02,
             max_ece_rise: 0.01,
             max_latency_ratio: 1.2,
+            max_uses: 20,
+            data: DataRules::default(),
         }
     }
 }
@@ -73,8 +87,20 @@ pub struct Verdict {
     pub blessed: bool,
     /// Why not: a sentence for each check that failed, in their order.
     pub reasons: Vec<String>,
+    /// What a person should know, though it refuses nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What was asked.
     pub rules: Rules,
+    /// Are the new examples fit to learn from? Absent where there were none, or nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_examples: Option<DataReport>,
+    /// Are the pinned images answered right? Absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pinned>,
+    /// Verdicts on these images so far, this one among them; absent where nobody counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<usize>,
     /// Images.
     pub n: usize,
     /// The champion's accuracy.
@@ -89,6 +115,9 @@ pub struct Verdict {
     pub harm: Vec<Harm>,
     /// Do its probabilities still mean what they say?
     pub calibration: Calibration,
+    /// Do sets of classes keep their promise where it matters?
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Coverage>,
     /// Is it as quick? Absent where it was not timed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -132,31 +161,81 @@ pub fn compare(
         .collect();
     let all = Pairs::of(outcomes.iter().copied());
     let ece = [&champion, &challenger].map(|scores| calibration::ece(&calibration::bins(scores)));
+    let superiority = checks::superiority(&outcomes, slices, rules)?;
     let verdict = Verdict {
         blessed: false,
         reasons: Vec::new(),
+        warnings: Vec::new(),
         rules: *rules,
+        new_examples: None,
+        pinned: None,
+        uses: None,
         n,
         champion: Share::of(all.champion_hits(), n),
         challenger: Share::of(all.challenger_hits(), n),
         non_inferiority: NonInferiority::test(all, rules),
-        superiority: checks::superiority(&outcomes, slices, rules)?,
+        superiority,
         harm: checks::harm(&outcomes, &answers, rules),
         calibration: Calibration::test(ece, rules),
+        coverage: coverage::coverage([&champion, &challenger], slices, rules),
         latency: latency.map(|seconds| Latency::test(seconds, rules)),
     };
-    let reasons = verdict.failures();
-    Ok(Verdict {
-        blessed: reasons.is_empty(),
-        reasons,
-        ..verdict
-    })
+    Ok(verdict.decided())
 }
 
 impl Verdict {
+    /// With what was found among the new examples.
+    pub fn with_new_examples(self, report: DataReport) -> Self {
+        Self {
+            new_examples: Some(report),
+            ..self
+        }
+        .decided()
+    }
+
+    /// With what became of the pinned images; none where the model has none.
+    pub fn with_pinned(self, pinned: Option<Pinned>) -> Self {
+        Self { pinned, ..self }.decided()
+    }
+
+    /// With the number of verdicts on the same images so far, this one among them.
+    pub fn with_uses(self, uses: usize) -> Self {
+        Self {
+            uses: Some(uses),
+            ..self
+        }
+        .decided()
+    }
+
+    /// Why the challenger may or may not be promoted, in one line: `blessed: false, because …`.
+    pub fn headline(&self) -> String {
+        match self.reasons.as_slice() {
+            [] => "blessed: the challenger may be promoted".to_owned(),
+            [reason] => format!("blessed: false, because {reason}"),
+            [reason, rest @ ..] => format!("blessed: false, because {reason} (and {} more)", rest.len()),
+        }
+    }
+
     /// For a terminal.
     pub fn text(&self) -> String {
         text::text(self)
+    }
+
+    /// One page without links to anything: every number in tables, plots where they help, light or dark as the reader's
+    /// system asks.
+    pub fn html(&self, title: &str) -> String {
+        html::page(self, title)
+    }
+
+    /// Draws the conclusion from what is there.
+    fn decided(self) -> Self {
+        let reasons = self.failures();
+        Self {
+            blessed: reasons.is_empty(),
+            reasons,
+            warnings: self.worn_out().into_iter().collect(),
+            ..self
+        }
     }
 
     /// A sentence for each check that failed.
@@ -167,16 +246,27 @@ impl Verdict {
                 self.n, self.rules.min_images
             )
         });
+        let data = self.new_examples.iter().flat_map(|data| data.reasons.clone());
+        let pinned = self.pinned.as_ref().and_then(Pinned::failure);
         let better = checks::nowhere_better(&self.superiority, &self.rules);
+        let quality = [pinned, few, self.non_inferiority.failure(), better];
         let harm = self.harm.iter().filter_map(Harm::failure);
-        let quality = [few, self.non_inferiority.failure(), better]
-            .into_iter()
-            .flatten();
-        let trust = [
-            self.calibration.failure(BINS),
-            self.latency.as_ref().and_then(Latency::failure),
-        ];
-        quality.chain(harm).chain(trust.into_iter().flatten()).collect()
+        let coverage = self.coverage.iter().filter_map(Coverage::failure);
+        let latency = self.latency.as_ref().and_then(Latency::failure);
+        data.chain(quality.into_iter().flatten())
+            .chain(harm)
+            .chain(self.calibration.failure(BINS))
+            .chain(coverage)
+            .chain(latency)
+            .collect()
+    }
+
+    fn worn_out(&self) -> Option<String> {
+        let uses = self.uses.filter(|&uses| uses >= self.rules.max_uses)?;
+        Some(format!(
+            "{uses} verdicts were given on these images: what is chosen by them again and again fits them by chance; \
+             let fresh ones in"
+        ))
     }
 }
 

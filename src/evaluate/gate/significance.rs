@@ -25,6 +25,22 @@ pub(super) fn lower_bound(wins: usize, trials: usize, alpha: f64) -> f64 {
     low
 }
 
+/// The upper end of the same interval; 1 of no trials.
+pub(super) fn upper_bound(wins: usize, trials: usize, alpha: f64) -> f64 {
+    1.0 - lower_bound(trials - wins, trials, alpha)
+}
+
+/// P(X ≥ `wins`) where each of `trials` is one with a chance of `share`: the one-sided p-value of the exact test.
+pub(super) fn binomial_test(wins: usize, trials: usize, share: f64) -> f64 {
+    if share >= 1.0 || wins == 0 {
+        1.0
+    } else if share <= 0.0 {
+        0.0
+    } else {
+        upper_tail(wins, trials, share)
+    }
+}
+
 /// P(X ≥ `wins`) of a binomial variable, 0 < `share` < 1.
 fn upper_tail(wins: usize, trials: usize, share: f64) -> f64 {
     if wins == 0 {

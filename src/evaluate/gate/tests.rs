@@ -175,6 +175,118 @@ fn what_does_not_match_is_refused() {
     );
 }
 
+/// A verdict with everything in it that a verdict may have, on `won` and `lost` images of class 0.
+fn whole(won: usize, lost: usize) -> Verdict {
+    use intake::{Golden, NewExample, check_data};
+    let made = Made::new(
+        2,
+        &[class(0, [900, lost, won, 5]), class(1, [900, 5, 40, 55])].concat(),
+    );
+    let sure = [0.99, 0.01];
+    let golden = Golden::of(&[0.9, 0.1, 0.1, 0.9].repeat(50), &[0, 1].repeat(50), 2).unwrap();
+    let example = |place: usize| NewExample {
+        sha256: "0123456789abcdef",
+        label: u32::from(place < 40),
+        source: if place < 60 { "<b>app</b>" } else { "site" },
+        dhash: place as u64 / 2,
+        probabilities: &sure,
+        hold_out: false,
+    };
+    let examples: Vec<NewExample<'_>> = (0..300).map(example).collect();
+    let report = check_data(&examples, &golden, &DataRules::default())
+        .unwrap()
+        .report;
+    let missed = Missed {
+        file: "0/<x>.png".to_owned(),
+        label: "0".to_owned(),
+        answer: "1".to_owned(),
+        probability: 0.75,
+    };
+    let slices = [
+        everything(1_940),
+        Slice {
+            name: "feedback & more".to_owned(),
+            rows: (1_500..1_900).collect(),
+        },
+    ];
+    let verdict = compare(made.answers(), &slices, Some([1e-3, 1.1e-3]), &Rules::default()).unwrap();
+    let pinned = Pinned {
+        n: 3,
+        wrong: vec![missed],
+    };
+    verdict
+        .with_new_examples(report)
+        .with_pinned(Some(pinned))
+        .with_uses(25)
+}
+
+#[test]
+fn everything_found_is_told_in_every_form() {
+    let verdict = whole(40, 70);
+    let expected = [
+        "it answers 1 of 3 pinned images wrong: 0/<x>.png (1, 75.00 %)",
+        "recall of class 0 fell",
+    ];
+    let (text, page) = (verdict.text(), verdict.html("tiny & co"));
+    let json = serde_json::to_string(&verdict).unwrap();
+    for part in expected {
+        let told = verdict.reasons.iter().any(|reason| reason.starts_with(part));
+        assert!(told, "{part}: {:?}", verdict.reasons);
+    }
+    assert!(verdict.warnings[0].starts_with("25 verdicts were given on these images"));
+    for reason in verdict.reasons.iter().chain(&verdict.warnings) {
+        assert!(
+            text.contains(reason.as_str()) && page.contains(&super::super::escape(reason)),
+            "{reason}"
+        );
+    }
+    assert!(page.contains("tiny &amp; co") && !page.contains("<b>app") && !page.contains("<x>"));
+    assert!(page.contains("feedback &amp; more") && page.contains("source &lt;b&gt;app&lt;/b&gt;"));
+    assert!(!page.contains("http"), "a page links to nothing");
+    assert_eq!(serde_json::from_str::<Verdict>(&json).unwrap(), verdict);
+    let balanced = |tag: &str| {
+        let open = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
+        assert_eq!(open, page.matches(&format!("</{tag}>")).count(), "{tag}");
+    };
+    for tag in [
+        "section", "table", "tr", "td", "svg", "figure", "div", "ul", "li", "p", "dl",
+    ] {
+        balanced(tag);
+    }
+}
+
+#[test]
+fn the_first_line_says_why() {
+    let verdict = Verdict {
+        reasons: vec!["recall of class 4 fell 3.10 points (p = 0.002, n = 480)".to_owned()],
+        ..whole(40, 5)
+    };
+    let expected = "blessed: false, because recall of class 4 fell 3.10 points (p = 0.002, n = 480)";
+    assert_eq!(verdict.headline(), expected);
+    assert!(verdict.text().starts_with(expected));
+}
+
+#[test]
+fn a_verdict_of_the_first_form_is_still_read() {
+    let verdict = whole(40, 5);
+    let mut value = serde_json::to_value(&verdict).unwrap();
+    let object = value.as_object_mut().unwrap();
+    for key in [
+        "warnings",
+        "new_examples",
+        "pinned",
+        "uses",
+        "coverage",
+        "latency",
+    ] {
+        assert!(object.remove(key).is_some(), "{key}");
+    }
+    let rules = object["rules"].as_object_mut().unwrap();
+    assert!(rules.remove("data").is_some() && rules.remove("max_uses").is_some());
+    let read: Verdict = serde_json::from_value(value).unwrap();
+    assert_eq!((read.harm, read.new_examples), (verdict.harm, None));
+}
+
 /// How often each rule would promote among `draws` of `n` images where 6 % are discordant and the challenger is `better`.
 struct Rates {
     naive: f64,

@@ -1,6 +1,6 @@
 //! A verdict for a terminal.
 
-use super::super::numbers::{counted, percent, range, shortened};
+use super::super::numbers::{counted, grouped, percent, range, shortened};
 use super::checks::{p_text, points};
 use super::{Harm, Share, Superiority, Verdict};
 
@@ -11,6 +11,7 @@ pub(super) fn text(verdict: &Verdict) -> String {
     let mut text = format!("{}\n\n{}", head(verdict), quality(verdict));
     text += &superiority(&verdict.superiority);
     text += &trust(verdict);
+    text += &evidence(verdict);
     text.push('\n');
     text + &harm(&verdict.harm)
 }
@@ -23,6 +24,54 @@ fn head(verdict: &Verdict) -> String {
     for (index, reason) in verdict.reasons.iter().enumerate() {
         text += if index == 0 { ", because " } else { ";\n  and " };
         text += reason;
+    }
+    for warning in &verdict.warnings {
+        text += "\nwarning: ";
+        text += warning;
+    }
+    text
+}
+
+/// What is known beside the answers to the images.
+fn evidence(verdict: &Verdict) -> String {
+    let mut text = String::new();
+    if let Some(data) = &verdict.new_examples {
+        text += &format!(
+            "new examples      {} kept of {}, {} contradicted  {}\n",
+            grouped(data.kept),
+            grouped(data.examples),
+            grouped(data.suspects.contradicted),
+            mark(data.passed)
+        );
+        data.notes
+            .iter()
+            .for_each(|note| text += &format!("                  {note}\n"));
+    }
+    if let Some(pinned) = &verdict.pinned {
+        let right = pinned.n - pinned.wrong.len();
+        text += &format!(
+            "pinned images     {right} of {} right  {}\n",
+            pinned.n,
+            mark(right == pinned.n)
+        );
+    }
+    for one in &verdict.coverage {
+        text += &format!(
+            "90 % sets         {}: {} covered, champion {}, band {}, {:.2} classes each  {}\n",
+            shortened(&one.slice, LABEL),
+            percent(one.challenger),
+            percent(one.champion),
+            percent(one.band),
+            one.set_size,
+            if one.decides {
+                mark(one.passed)
+            } else {
+                "told only"
+            }
+        );
+    }
+    if let Some(uses) = verdict.uses {
+        text += &format!("verdicts so far   {uses} on these images\n");
     }
     text
 }
@@ -111,7 +160,7 @@ fn harm(all: &[Harm]) -> String {
 }
 
 /// In points, with its sign.
-fn signed(share: f64) -> String {
+pub(super) fn signed(share: f64) -> String {
     // No −0.00.
     let value = (share * 1e4).round() / 1e2 + 0.0;
     format!("{value:+.2}").replace('-', "−")

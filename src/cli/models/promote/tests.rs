@@ -70,6 +70,12 @@ fn the_gates_no_is_kept_and_changes_nothing() {
         (&verdict["champion_version"], &verdict["n"]),
         (&1.into(), &4.into())
     );
+    assert_eq!((&verdict["uses"], &verdict["pinned"]), (&1.into(), &Value::Null));
+    let page = fs::read_to_string(models.path().join("tiny/2/gate.html")).unwrap();
+    assert!(
+        page.contains("blessed: false, because 4 images are fewer than the 1000"),
+        "{page}"
+    );
     assert!(verdict["at"].as_str().unwrap().ends_with('Z') && verdict["harm"].is_array());
 }
 
@@ -88,6 +94,14 @@ fn a_forced_promotion_keeps_its_reason_and_what_the_gate_said() {
         "tiny 2 --data @/.data --force --reason urgent --by me --json",
         Finding::Refused,
     );
+}
+
+#[test]
+fn a_no_that_nobody_asked_for_again_is_what_a_force_overrules() {
+    let models = models();
+    promote(&models, "tiny 2 --data @/.data").unwrap_err();
+    promote(&models, "tiny 2 --force --reason urgent").unwrap();
+    assert_eq!(history(&models)[0].verdict, Finding::Refused);
 }
 
 #[test]
@@ -123,10 +137,10 @@ fn the_gates_yes_holds_against_the_champion_it_knew() {
     };
     let versions = ["1", "2"].map(|version| version.parse().unwrap());
     let mut gate = comparison(&"tiny".parse().unwrap(), &sample, &models.config(), versions).unwrap();
-    assert_eq!(grounds(false, Some(&gate)), None);
+    assert_eq!(grounds(false, Some(&gate), Finding::Refused), None);
     gate.verdict.blessed = true;
     let blessed = Grounds::Blessed { over: versions[0] };
-    assert_eq!(grounds(false, Some(&gate)), Some(blessed));
-    assert_eq!(grounds(true, Some(&gate)), Some(blessed));
-    assert_eq!(grounds(false, None), None);
+    assert_eq!(grounds(false, Some(&gate), Finding::Refused), Some(blessed));
+    assert_eq!(grounds(true, Some(&gate), Finding::Refused), Some(blessed));
+    assert_eq!(grounds(false, None, Finding::None), None);
 }
