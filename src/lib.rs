@@ -14,6 +14,7 @@ pub mod dataset;
 pub mod batcher;
 pub mod train;
 pub mod evaluate;
+pub mod card;
 pub mod retrain;
 pub mod predict;
 pub mod service;

@@ -64,7 +64,10 @@ impl Server {
     pub(super) fn start(config: &Config, listener: TcpListener) -> Self {
         let (phase, watched) = watch::channel(Phase::Starting);
         let state = Arc::new(State {
-            config: config.http.clone(),
+            config: http::Config {
+                cards: Some(config.models.clone()),
+                ..config.http.clone()
+            },
             metrics: Metrics::new(&BUILD),
             predictor: OnceLock::new(),
             service: OnceLock::new(),

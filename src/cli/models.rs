@@ -6,11 +6,12 @@ use clap::Subcommand;
 
 use crate::config::Config;
 use crate::model::{ModelName, Version};
-use crate::registry::{Author, Change};
+use crate::registry::{Author, Change, Registry};
 
 use super::{CliError, Common};
 
 mod alias;
+mod card;
 mod explain_plan;
 mod history;
 mod import;
@@ -45,6 +46,8 @@ enum Command {
     Alias(alias::Args),
     /// Every change of a model's aliases, oldest first
     History(history::Args),
+    /// A version's card: where it comes from, how good it is, what the gate found, who let it serve
+    Card(card::Args),
     /// Load and check every version: hash, names, shapes, values, one forward pass
     Verify(verify::Args),
 }
@@ -72,6 +75,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
         Command::Rollback(args) => rollback::run(args, &config),
         Command::Alias(args) => alias::run(args, &config),
         Command::History(args) => history::run(args, &config),
+        Command::Card(args) => card::run(args, &config),
         Command::Verify(args) => verify::run(args, &config),
     }
 }
@@ -88,6 +92,12 @@ impl Asked {
             reason: self.reason.clone(),
         }
     }
+}
+
+/// Writes the cards anew after something about a version changed.
+pub(super) fn refresh_cards(registry: &Registry, name: &ModelName) -> Result<(), CliError> {
+    crate::card::refresh(registry, name)
+        .map_err(|error| CliError::Failed(format!("it is done, but a card is not written: {error}")))
 }
 
 /// What a change came to, for a terminal.

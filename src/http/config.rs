@@ -1,6 +1,7 @@
 //! The edge's configuration.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,9 @@ pub struct Config {
     pub drain_delay_ms: u64,
     /// Then: time for what is in flight.
     pub drain_timeout_ms: u64,
+    /// The folder of models, of which versions' cards are told; no key of its own, `app` takes it from `models`.
+    #[serde(skip)]
+    pub cards: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -56,6 +60,7 @@ impl Default for Config {
             default_top_k: 3,
             drain_delay_ms: 5_000,
             drain_timeout_ms: 20_000,
+            cards: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::model::{Graph, ModelName, Spec, Version, Weights, WeightsError};
 
 mod aliases;
 pub mod atomic;
+mod cards;
 mod history;
 pub mod manifest;
 mod stamp;

@@ -8,7 +8,7 @@ use crate::registry::Alias;
 
 use super::super::version::{data, registry};
 use super::super::{CliError, print};
-use super::{Asked, told};
+use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models alias`.
 #[derive(Debug, clap::Args)]
@@ -35,8 +35,10 @@ enum WhichAlias {
 /// Runs it.
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let (name, alias) = (&args.name, args.alias.into());
-    let change = registry(config)?.set_alias(name, alias, args.version, &args.asked.author());
-    print(&told(name, &change.map_err(data)?))
+    let registry = registry(config)?;
+    let change = registry.set_alias(name, alias, args.version, &args.asked.author());
+    print(&told(name, &change.map_err(data)?))?;
+    refresh_cards(&registry, name)
 }
 
 impl From<WhichAlias> for Alias {

@@ -119,6 +119,7 @@ fn run_as(args: &Args, config: &Config, command: &str) -> Result<String, CliErro
     if let Some(alias) = args.alias {
         give(alias, &registry, name, version).map_err(failed)?;
     }
+    super::refresh_cards(&registry, name)?;
     let entry = registry.entry(name).map_err(failed)?;
     Ok(report::text(&checked, &entry, version, config))
 }

@@ -17,7 +17,7 @@ use super::super::part::WhichPart;
 use super::super::table::json;
 use super::super::version::{data, registry};
 use super::super::{CliError, print};
-use super::{Asked, told};
+use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models promote`.
 #[derive(Debug, clap::Args)]
@@ -63,6 +63,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     } else {
         outcome.text(&args.name)
     })?;
+    refresh_cards(&registry(config)?, &args.name)?;
     match outcome.change {
         Some(_) => Ok(()),
         None => Err(CliError::Refused(

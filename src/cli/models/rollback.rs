@@ -5,7 +5,7 @@ use crate::model::ModelName;
 
 use super::super::version::{data, registry};
 use super::super::{CliError, print};
-use super::{Asked, told};
+use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models rollback`.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,8 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
-    let change = registry(config)?.rollback(&args.name, &args.asked.author());
-    print(&told(&args.name, &change.map_err(data)?))
+    let registry = registry(config)?;
+    let change = registry.rollback(&args.name, &args.asked.author());
+    print(&told(&args.name, &change.map_err(data)?))?;
+    refresh_cards(&registry, &args.name)
 }

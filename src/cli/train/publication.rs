@@ -27,6 +27,7 @@ pub(super) fn publish(subject: &Subject, fitted: &Fitted, command: &str) -> Resu
     let version = registry
         .publish(name, &fitted.weights, manifest)
         .map_err(failed)?;
+    models::refresh_cards(registry, name)?;
     Ok(text(subject, fitted, version, &reports))
 }
 

@@ -9,6 +9,7 @@ use super::observe::{Observer, observe};
 use super::problem::{Kind, Problem};
 
 mod about;
+mod cards;
 mod health;
 mod models;
 pub mod predict;
@@ -24,6 +25,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
     ("GET", "/v1/models/{name}/ready"),
+    ("GET", "/v1/models/{name}/versions/{version}/card"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/health/startup"),
@@ -47,6 +49,7 @@ fn routes() -> Router<Arc<State>> {
     Router::new()
         .merge(predict::routes())
         .merge(models::routes())
+        .merge(cards::routes())
         .merge(health::routes())
         .merge(about::routes())
 }

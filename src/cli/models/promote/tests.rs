@@ -102,6 +102,16 @@ fn a_no_that_nobody_asked_for_again_is_what_a_force_overrules() {
     promote(&models, "tiny 2 --data @/.data").unwrap_err();
     promote(&models, "tiny 2 --force --reason urgent").unwrap();
     assert_eq!(history(&models)[0].verdict, Finding::Refused);
+    let card = fs::read_to_string(models.path().join("tiny/2/card.md")).unwrap();
+    assert!(
+        card.starts_with("# tiny version 2 (champion)\n\n> **Promoted by force** at "),
+        "{card}"
+    );
+    assert!(
+        card.contains("by command line: urgent. The gate had found: refused."),
+        "{card}"
+    );
+    assert!(models.path().join("tiny/1/card.json").exists());
 }
 
 #[test]
