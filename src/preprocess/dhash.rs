@@ -95,10 +95,7 @@ mod tests {
             width,
             height,
             channels: 1,
-            bytes: (0..width * height)
-                .map(place)
-                .map(|(x, y)| level(x, y))
-                .collect(),
+            bytes: (0..width * height).map(place).map(|(x, y)| level(x, y)).collect(),
         }
     }
 
