@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Address and port; port 0 picks a free one and prints it.
     pub listen: SocketAddr,
+    /// Whether requests may change what is served.
+    pub management: Management,
     /// Network threads; 0 means one per two cores this process may use, at least one.
     pub threads: usize,
     /// Largest request body.
@@ -43,10 +45,23 @@ pub struct Config {
     pub cards: Option<PathBuf>,
 }
 
+/// Whether requests may change what is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Management {
+    /// Where [`Config::listen`] is an address of this machine alone.
+    Auto,
+    /// Everywhere.
+    On,
+    /// Nowhere.
+    Off,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            management: Management::Auto,
             threads: 0,
             max_body_bytes: 4 << 20,
             max_head_bytes: 64 << 10,
@@ -66,6 +81,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether the routes that change what is served do so.
+    pub fn manages(&self) -> bool {
+        match self.management {
+            Management::Auto => self.listen.ip().is_loopback(),
+            Management::On => true,
+            Management::Off => false,
+        }
+    }
+
     /// Checks every value; the text names the key.
     pub fn check(&self) -> Result<(), String> {
         let whole = |number: usize| number as u64;
@@ -115,6 +139,27 @@ mod tests {
     #[test]
     fn the_defaults_are_possible() {
         assert_eq!(Config::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_is_served_is_changed_from_this_machine_unless_told_otherwise() {
+        let check = |listen: &str, expected: [bool; 3]| {
+            let manages = [Management::Auto, Management::On, Management::Off].map(|management| {
+                let listen = listen.parse().unwrap();
+                Config {
+                    listen,
+                    management,
+                    ..Config::default()
+                }
+                .manages()
+            });
+            assert_eq!(manages, expected, "{listen}");
+        };
+        check("127.0.0.1:8080", [true, true, false]);
+        check("[::1]:0", [true, true, false]);
+        check("0.0.0.0:8080", [false, true, false]);
+        check("[::]:8080", [false, true, false]);
+        check("192.168.0.7:80", [false, true, false]);
     }
 
     #[test]

@@ -9,12 +9,17 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::batcher::ItemError;
 use crate::predict::{Failure, NotServed};
 use crate::preprocess::ImageError;
+use crate::service::{Cause, ServiceError};
+
+use super::RETRY_AFTER;
 
 /// The closed set of problems; each has a stable `type`, a title and a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The request is not understood.
     BadRequest,
+    /// The configuration does not allow it.
+    Forbidden,
     /// No such path.
     NotFound,
     /// No such model in service.
@@ -25,6 +30,12 @@ pub enum Kind {
     MethodNotAllowed,
     /// The body came too slowly.
     BodyTimeout,
+    /// What is asked for does not go with what is.
+    Conflict,
+    /// The gate does not allow the promotion.
+    GateRefused,
+    /// A version's files or answers are wrong.
+    VersionUnfit,
     /// The body is over `http.max_body_bytes`.
     BodyTooLarge,
     /// A content type or an image format that is not read.
@@ -52,11 +63,15 @@ pub enum Kind {
 /// Every kind, for tests and documentation.
 pub const KINDS: &[Kind] = &[
     Kind::BadRequest,
+    Kind::Forbidden,
     Kind::NotFound,
     Kind::ModelNotFound,
     Kind::VersionNotFound,
     Kind::MethodNotAllowed,
     Kind::BodyTimeout,
+    Kind::Conflict,
+    Kind::GateRefused,
+    Kind::VersionUnfit,
     Kind::BodyTooLarge,
     Kind::UnsupportedMediaType,
     Kind::InvalidInput,
@@ -74,11 +89,15 @@ impl Kind {
     fn facts(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::BadRequest => (400, "bad-request", "The request is not understood"),
+            Self::Forbidden => (403, "forbidden", "The server does not allow this"),
             Self::NotFound => (404, "not-found", "There is nothing at this path"),
             Self::ModelNotFound => (404, "model-not-found", "No such model is served"),
             Self::VersionNotFound => (404, "version-not-found", "No such version is served"),
             Self::MethodNotAllowed => (405, "method-not-allowed", "The path does not take this method"),
             Self::BodyTimeout => (408, "body-timeout", "The body came too slowly"),
+            Self::Conflict => (409, "conflict", "It does not go with what is"),
+            Self::GateRefused => (409, "gate-refused", "The gate does not allow it"),
+            Self::VersionUnfit => (409, "version-unfit", "The version cannot serve"),
             Self::BodyTooLarge => (413, "body-too-large", "The body is too large"),
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "This type is not read"),
             Self::InvalidInput => (422, "invalid-input", "A value is not possible"),
@@ -180,6 +199,28 @@ impl From<NotServed> for Problem {
             NotServed::Version(..) => Kind::VersionNotFound,
         };
         Self::new(kind, missing.to_string())
+    }
+}
+
+impl From<ServiceError> for Problem {
+    fn from(error: ServiceError) -> Self {
+        let (cause, detail) = error.told();
+        let (kind, wait) = match cause {
+            Cause::NoModel => (Kind::ModelNotFound, None),
+            Cause::NoVersion => (Kind::VersionNotFound, None),
+            Cause::Conflict => (Kind::Conflict, None),
+            Cause::NotBlessed => (Kind::GateRefused, None),
+            Cause::Unfit => (Kind::VersionUnfit, None),
+            Cause::Impossible => (Kind::InvalidInput, None),
+            Cause::Busy => (Kind::QueueFull, Some(RETRY_AFTER)),
+            Cause::Stopping => (Kind::Draining, Some(RETRY_AFTER)),
+            Cause::Failed => (Kind::Internal, None),
+        };
+        Self {
+            kind,
+            detail,
+            retry_after: wait,
+        }
     }
 }
 

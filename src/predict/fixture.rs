@@ -73,6 +73,12 @@ pub(crate) struct Running {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// A pipeline over these models that decodes nothing.
+pub(crate) fn pipeline(table: Table, metrics: &Arc<Metrics>) -> Arc<Predictor> {
+    let (pool, _) = Pool::new(&pool::Config::default(), 1, Arc::clone(metrics));
+    Predictor::new(table, pool, Limits::default())
+}
+
 impl Workbench {
     /// Model `digits`, version 1, with room for this many images to decode and to infer.
     pub(crate) fn new(max_decoding: usize, max_queue: usize) -> Self {

@@ -70,7 +70,7 @@ impl Keeper {
             _ => self.registry.rollback(name, &ask.author())?,
         };
         let entry = self.registry.entry(name)?;
-        self.apply(&entry, ready);
+        self.apply(&entry, ready.as_ref());
         Ok(Changed {
             change,
             model: self.in_service(name)?,

@@ -142,7 +142,7 @@ impl Keeper {
         let entry = self.registry.entry(name)?;
         let ready = self.ready(&entry, version)?;
         self.told.insert((name.clone(), version), true);
-        self.apply(&entry, Some(ready));
+        self.apply(&entry, Some(&ready));
         self.in_service(name)
     }
 

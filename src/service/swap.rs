@@ -52,13 +52,13 @@ impl Keeper {
 
     /// Makes the model serve as its folder says. `ready` is used where it is wanted. A version that cannot serve is left
     /// out; where it is the champion, the one before goes on.
-    pub(super) fn apply(&mut self, entry: &Entry, ready: Option<Arc<Served>>) {
+    pub(super) fn apply(&mut self, entry: &Entry, ready: Option<&Arc<Served>>) {
         let begun = Instant::now();
         let table = self.predictor.table();
         let present = table.models.get(&entry.name);
         let mut versions = Vec::new();
         for version in self.wanted_now(entry) {
-            let is_ready = ready.as_ref().filter(|served| served.version == version);
+            let is_ready = ready.filter(|served| served.version == version);
             let at_hand = present.and_then(|model| model.get(version)).or(is_ready);
             versions.extend(at_hand.cloned().or_else(|| self.try_load(entry, version)));
         }

@@ -14,9 +14,8 @@ use super::*;
 use crate::batcher::{Answer, Item, ItemError, Timing};
 use crate::engine::{DeviceChoice, Plan, device::Device};
 use crate::model::{Spec, Weights};
-use crate::predict::{Predictor, Served};
-use crate::preprocess::Limits;
-use crate::preprocess::pool::{self, Pool};
+use crate::predict::Served;
+use crate::predict::fixture::pipeline;
 use crate::registry::{Author, Finding, Grounds, Manifest, Promotion, WeightsFile, atomic};
 
 const SPEC: &str =
@@ -100,10 +99,7 @@ impl Bench {
         let threads: Arc<Mutex<Vec<JoinHandle<()>>>> = Arc::default();
         let (_, orders) = channel(&config);
         let setup = setup(&registry, config, &metrics, &threads);
-        let keeper = Keeper::open(setup, orders, |table| {
-            let (pool, _decoders) = Pool::new(&pool::Config::default(), 1, Arc::clone(&metrics));
-            Predictor::new(table, pool, Limits::default())
-        });
+        let keeper = Keeper::open(setup, orders, |table| pipeline(table, &metrics));
         Self {
             folder,
             registry,

@@ -93,7 +93,10 @@ impl Answer {
 
 /// A path that fits the template.
 fn filled(template: &str) -> String {
-    template.replace("{name}", "mnist").replace("{version}", "1")
+    template
+        .replace("{name}", "mnist")
+        .replace("{version}", "1")
+        .replace("{alias}", "challenger")
 }
 
 const PHASES: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Closing];

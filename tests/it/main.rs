@@ -11,6 +11,7 @@ mod contract;
 mod doctor;
 mod http;
 mod import;
+mod live;
 mod openapi;
 mod public_architectures;
 mod preprocess;

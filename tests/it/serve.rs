@@ -30,6 +30,11 @@ pub(crate) fn models() -> TempDir {
 
 /// Adds a version with weights as they are before training.
 pub(crate) fn publish(folder: &Path) {
+    publish_seeded(folder, 1);
+}
+
+/// Adds a version whose weights are drawn with this seed.
+pub(crate) fn publish_seeded(folder: &Path, seed: u64) {
     let spec = Spec::parse(SPEC).unwrap();
     let graph = spec.graph().unwrap();
     let manifest = Manifest {
@@ -40,13 +45,13 @@ pub(crate) fn publish(folder: &Path) {
         parent: None,
         sconce: "test".to_owned(),
         command: "test".to_owned(),
-        seed: 1,
+        seed,
         data: Value::Null,
         training: Value::Null,
         evaluation: Value::Null,
     };
     let registry = Registry::open(folder).unwrap();
-    let weights = Weights::initialise(&graph, 1).unwrap();
+    let weights = Weights::initialise(&graph, seed).unwrap();
     registry
         .publish(&"tiny".parse().unwrap(), &weights, manifest)
         .unwrap();
@@ -75,7 +80,7 @@ fn png_head(length: usize) -> String {
     head("/v1/predict", "image/png", length)
 }
 
-fn image() -> Vec<u8> {
+pub(crate) fn image() -> Vec<u8> {
     let mut png = Cursor::new(Vec::new());
     let pixels = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * y * 5) as u8]));
     pixels.write_to(&mut png, image::ImageFormat::Png).unwrap();
@@ -185,6 +190,7 @@ fn every_thread_has_a_name_and_a_computation_has_one_thread() {
     let mut aliases = File::create(folder.path().join("tiny/aliases.json")).unwrap();
     aliases.write_all(b"{\"champion\": 2}").unwrap();
     let settings = [
+        "service.versions=all",
         "engine.instances=2",
         "decode.threads=1",
         "http.threads=1",
@@ -203,13 +209,14 @@ fn every_thread_has_a_name_and_a_computation_has_one_thread() {
     let expected = [
         "decode-0",
         "http-0",
-        "infer-tiny-0",
-        "infer-tiny-1",
-        "infer-tiny-2",
-        "infer-tiny-3",
+        "infer-tiny-1-0",
+        "infer-tiny-1-1",
+        "infer-tiny-2-0",
+        "infer-tiny-2-1",
+        "models",
         "sconce",
     ];
-    // A thread names itself when it begins to run, and the one that loaded may be on its way out.
+    // A thread names itself when it begins to run.
     assert!(
         (0..10_000).any(|_| thread_names(&process) == expected),
         "{:?}",
@@ -220,7 +227,7 @@ fn every_thread_has_a_name_and_a_computation_has_one_thread() {
 }
 
 #[cfg(target_os = "linux")]
-fn thread_names(process: &str) -> Vec<String> {
+pub(crate) fn thread_names(process: &str) -> Vec<String> {
     let tasks = fs::read_dir(format!("{process}/task")).unwrap();
     // A thread may end between the two readings.
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
@@ -275,7 +282,7 @@ fn what_cannot_be_served_ends_it_with_one_line() {
     refused(
         &mut serve(path),
         65,
-        &["no champion", "tiny/aliases.json", "{\"champion\": 2}"],
+        &["no champion", "`sconce models alias tiny champion 2`"],
     );
     fs::remove_dir_all(path.join("tiny/2")).unwrap();
 

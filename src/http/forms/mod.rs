@@ -5,8 +5,9 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 
 use super::Config;
-use super::problem::{Kind, Problem};
+use super::problem::{Kind, Problem, excerpt};
 use crate::predict::Picture;
+use serde::de::DeserializeOwned;
 
 mod base64;
 mod body;
@@ -49,6 +50,28 @@ pub(super) async fn pictures(
         return Err(Problem::new(Kind::InvalidInput, "the request holds no image"));
     }
     Ok(pictures)
+}
+
+/// A request's body as one JSON document. What is no JSON is 400, JSON with other keys or values is 422.
+pub(super) async fn document<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    config: &Config,
+) -> Result<T, Problem> {
+    if !matches!(form(headers.get(CONTENT_TYPE)), Ok(Form::Json)) {
+        let detail = "the content type is not application/json";
+        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+    }
+    refuse_encoded(headers)?;
+    let bytes = body::read(body, config).await?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => Kind::InvalidInput,
+            _ => Kind::BadRequest,
+        };
+        let detail = format!("the JSON is not understood: {}", excerpt(&error.to_string()));
+        Problem::new(kind, detail)
+    })
 }
 
 /// The form of a content type; parameters are not asked, and letter case does not matter (RFC 9110, 8.3.1).

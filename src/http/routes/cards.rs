@@ -12,8 +12,9 @@ use axum::routing::get;
 use crate::card::Card;
 use crate::http::State;
 use crate::http::problem::{Kind, Problem};
-use crate::model::{ModelName, NameError, Version};
 use crate::registry::{Registry, RegistryError};
+
+use super::managed::named_version;
 
 const MARKDOWN: &str = "text/markdown";
 
@@ -27,7 +28,7 @@ async fn card(
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (name, version) = named(path)?;
+    let (name, version) = named_version(path)?;
     state.predictor()?;
     let Some(folder) = state.config.cards.clone() else {
         return Err(Problem::new(Kind::ModelNotFound, "there is no folder of models"));
@@ -42,16 +43,6 @@ async fn card(
         ("application/json", card.json())
     };
     Ok(([(header::CONTENT_TYPE, form), (header::VARY, "accept")], text).into_response())
-}
-
-fn named(path: Result<Path<(String, String)>, PathRejection>) -> Result<(ModelName, Version), Problem> {
-    let bad = |detail: String| Problem::new(Kind::BadRequest, detail);
-    let Path((name, version)) = path.map_err(|_| bad("the path is not UTF-8".to_owned()))?;
-    let name = name.parse().map_err(|error: NameError| bad(error.to_string()))?;
-    let version = version
-        .parse()
-        .map_err(|error: NameError| bad(error.to_string()))?;
-    Ok((name, version))
 }
 
 fn wants_markdown(headers: &HeaderMap) -> bool {
@@ -106,6 +97,7 @@ mod tests {
             },
             metrics: Arc::clone(&bench.metrics),
             predictor: OnceLock::from(Arc::clone(&bench.predictor)),
+            service: OnceLock::new(),
             phase: watch::channel(Phase::Ready).1,
         };
         let request = Request::get(path).header("accept", accept);

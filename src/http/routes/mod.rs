@@ -11,8 +11,11 @@ use super::problem::{Kind, Problem};
 mod about;
 mod cards;
 mod health;
+mod managed;
 mod models;
 pub mod predict;
+mod promotions;
+mod versions;
 
 pub use about::OPENAPI;
 
@@ -26,6 +29,12 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/models/{name}"),
     ("GET", "/v1/models/{name}/ready"),
     ("GET", "/v1/models/{name}/versions/{version}/card"),
+    ("POST", "/v1/models/{name}/promote"),
+    ("POST", "/v1/models/{name}/rollback"),
+    ("PUT", "/v1/models/{name}/aliases/{alias}"),
+    ("GET", "/v1/models/{name}/history"),
+    ("POST", "/v1/models/{name}/versions/{version}/load"),
+    ("POST", "/v1/models/{name}/versions/{version}/unload"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/health/startup"),
@@ -38,7 +47,9 @@ pub const ROUTES: &[(&str, &str)] = &[
 /// Answers every request.
 pub fn router(state: Arc<State>) -> Router {
     let observer = Observer::new(Arc::clone(&state));
+    let guard = middleware::from_fn_with_state(Arc::clone(&state), managed::allowed);
     routes()
+        .merge(managed().route_layer(guard))
         .fallback(nothing_here)
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(observer, observe))
@@ -52,6 +63,13 @@ fn routes() -> Router<Arc<State>> {
         .merge(cards::routes())
         .merge(health::routes())
         .merge(about::routes())
+}
+
+/// The routes that change what is served; only where the configuration allows it.
+fn managed() -> Router<Arc<State>> {
+    Router::new()
+        .merge(promotions::routes())
+        .merge(versions::routes())
 }
 
 async fn nothing_here() -> Problem {
@@ -73,7 +91,7 @@ mod tests {
     /// axum tells its paths only by its `Debug` text, where each stands in quotes, one of its own among them.
     #[test]
     fn the_table_is_the_router() {
-        let text = format!("{:?}", routes());
+        let text = format!("{:?}", routes().merge(managed()));
         let is_ours = |part: &&str| part.starts_with('/') && !part.contains("__private__axum");
         let mut built: Vec<&str> = text.split('"').filter(is_ours).collect();
         let mut listed: Vec<&str> = ROUTES.iter().map(|&(_, path)| path).collect();

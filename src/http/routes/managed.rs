@@ -1,0 +1,176 @@
+//! Who may change what is served, and what these routes have in common.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{self, Path, Request};
+use axum::http::HeaderMap;
+use axum::http::header::ORIGIN;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::http::problem::{Kind, Problem};
+use crate::http::{Phase, State, draining, starting};
+use crate::model::{ModelName, NameError, Version};
+
+/// Stands before each managed route: refuses where the configuration does not allow it, what a page in a browser sends, and
+/// everything while the server starts or stops.
+pub(super) async fn allowed(
+    extract::State(state): extract::State<Arc<State>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let refused = refused(&state, request.headers());
+    match refused {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+fn refused(state: &State, headers: &HeaderMap) -> Option<Problem> {
+    let forbidden = |detail: &str| Some(Problem::new(Kind::Forbidden, detail));
+    if !state.config.manages() {
+        return forbidden(
+            "http.management does not allow it: it is \"off\", or \"auto\" where http.listen is no loopback address",
+        );
+    }
+    // A loopback address is also what every page in a browser of this machine can reach.
+    if headers.contains_key(ORIGIN) {
+        return forbidden(
+            "a request with an Origin header comes from a page in a browser, which may not change what serves",
+        );
+    }
+    match state.phase() {
+        Phase::Ready => None,
+        Phase::Starting => Some(starting()),
+        Phase::Draining | Phase::Closing => Some(draining()),
+    }
+}
+
+/// The model and the rest of a path of two parts.
+pub(super) fn named_pair(
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<(ModelName, String), Problem> {
+    let Path((name, rest)) = path.map_err(|_| bad("the path is not UTF-8"))?;
+    let name = name.parse().map_err(|error: NameError| bad(&error.to_string()))?;
+    Ok((name, rest))
+}
+
+/// The model and the version of a path.
+pub(super) fn named_version(
+    path: Result<Path<(String, String)>, PathRejection>,
+) -> Result<(ModelName, Version), Problem> {
+    let (name, version) = named_pair(path)?;
+    let version = version
+        .parse()
+        .map_err(|error: NameError| bad(&error.to_string()))?;
+    Ok((name, version))
+}
+
+fn bad(detail: &str) -> Problem {
+    Problem::new(Kind::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use axum::body::{Body, to_bytes};
+    use serde_json::Value;
+    use tokio::sync::watch;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::http::config::Management;
+    use crate::http::{Config, router};
+    use crate::service::{self, channel};
+    use crate::telemetry::Metrics;
+
+    /// Asks a server whose keeper has ended.
+    async fn ask(management: Management, phase: Phase, (path, body): (&str, &'static str)) -> (u16, Value) {
+        let (handle, _) = channel(&service::Config::default());
+        let state = State {
+            config: Config {
+                management,
+                ..Config::default()
+            },
+            metrics: Metrics::new(&[]),
+            predictor: OnceLock::new(),
+            service: OnceLock::from(handle),
+            phase: watch::channel(phase).1,
+        };
+        let request = axum::http::Request::post(path).header("content-type", "application/json");
+        let request = request.body(Body::from(body)).unwrap();
+        let response = router(Arc::new(state)).oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test]
+    async fn it_is_refused_where_the_configuration_says_so_and_while_stopping() {
+        let check = async |management, phase, status: u16, part: &str| {
+            for path in ["/v1/models/digits/promote", "/v1/models/digits/versions/1/load"] {
+                let body = r#"{"version": 2, "by": "anna"}"#;
+                let (found, problem) = ask(management, phase, (path, body)).await;
+                let detail = problem["detail"].as_str().unwrap();
+                assert!(found == status && detail.contains(part), "{path}: {problem}");
+            }
+        };
+        check(Management::Off, Phase::Ready, 403, "http.management").await;
+        check(Management::Auto, Phase::Starting, 503, "loaded").await;
+        check(Management::Auto, Phase::Draining, 503, "shutting down").await;
+        // Allowed, and nobody is there to do it.
+        check(Management::Auto, Phase::Ready, 503, "shutting down").await;
+    }
+
+    #[tokio::test]
+    async fn a_page_in_a_browser_changes_nothing() {
+        let (handle, _) = channel(&service::Config::default());
+        let state = Arc::new(State {
+            config: Config::default(),
+            metrics: Metrics::new(&[]),
+            predictor: OnceLock::new(),
+            service: OnceLock::from(handle),
+            phase: watch::channel(Phase::Ready).1,
+        });
+        for origin in ["null", "http://127.0.0.1:8080", "https://example.org"] {
+            let request = axum::http::Request::post("/v1/models/digits/versions/1/unload");
+            let request = request.header("origin", origin).body(Body::empty()).unwrap();
+            let response = router(Arc::clone(&state)).oneshot(request).await.unwrap();
+            assert_eq!(response.status(), 403, "{origin}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_understood_is_refused_before_anything_is_asked() {
+        let check = async |path: &str, body: &'static str, status: u16, part: &str| {
+            let (found, problem) = ask(Management::On, Phase::Ready, (path, body)).await;
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(
+                found == status && detail.contains(part),
+                "{path} {body}: {problem}"
+            );
+        };
+        let promote = "/v1/models/digits/promote";
+        check(promote, "{", 400, "JSON").await;
+        check(promote, "{}", 422, "version").await;
+        check(promote, r#"{"version": 0, "by": "anna"}"#, 422, "whole number").await;
+        check(promote, r#"{"version": 2}"#, 422, "by").await;
+        check(
+            promote,
+            r#"{"version": 2, "by": "anna", "froce": true}"#,
+            422,
+            "froce",
+        )
+        .await;
+        check(
+            "/v1/models/Digits/rollback",
+            r#"{"by": "anna"}"#,
+            400,
+            "a model name",
+        )
+        .await;
+        check("/v1/models/digits/versions/x/load", "", 400, "a version").await;
+    }
+}
