@@ -53,6 +53,16 @@ pub(super) async fn begin(pool: &Pool<Db>) -> Result<Writing, StoreError> {
     Ok(pool.begin_with("BEGIN IMMEDIATE").await?)
 }
 
+/// Moves the write-ahead log into the database and empties it, so that no older page is left in it. Waits for readers and
+/// writers as a writer does.
+pub(super) async fn empty_log(pool: &Pool<Db>) -> Result<(), StoreError> {
+    // Whether somebody was in the way; pages in the log; pages moved.
+    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(pool)
+        .await?;
+    if busy == 0 { Ok(()) } else { Err(StoreError::Busy) }
+}
+
 async fn migrate(pool: &Pool<Db>) -> Result<(), StoreError> {
     let mut writing = begin(pool).await?;
     let table = "CREATE TABLE IF NOT EXISTS forms (form BIGINT NOT NULL PRIMARY KEY)";

@@ -1,6 +1,6 @@
 //! Erasing an image and everything that was said of it.
 
-use super::{Digest, Store, StoreError, Writing, parsed};
+use super::{Digest, Store, StoreError, Writing, database, parsed};
 use crate::model::{ModelName, Version};
 
 /// What was erased, and who has to be told.
@@ -17,8 +17,14 @@ pub struct Erased {
 }
 
 impl Store {
-    /// Erases an image: its rows and its bytes are gone from the disk, and nothing of it is taken again. It need not be
-    /// known: an image may be erased before it comes, and twice is as once.
+    /// Erases an image: its rows and its bytes are gone from the disk, and nothing of it is taken again. Its sha256 alone
+    /// stays, so that it can be refused, and the versions that learnt from it. It need not be known: an image may be erased
+    /// before it comes, and twice is as once.
+    ///
+    /// # Errors
+    ///
+    /// What the disk says. [`StoreError::Busy`] may also mean that somebody reads for so long that the database's log still
+    /// holds what was erased: erasing once more ends that.
     pub async fn erase(&self, sha256: &Digest, now_ms: i64) -> Result<Erased, StoreError> {
         let mut writing = self.begin().await?;
         let stone = "INSERT INTO tombstones (sha256, at_ms) VALUES ($1, $2) ON CONFLICT (sha256) DO NOTHING";
@@ -35,6 +41,7 @@ impl Store {
         // A failure from here on leaves rows without their image, never an image that no row knows.
         let image = self.blobs.remove(sha256).await?;
         writing.commit().await?;
+        database::empty_log(&self.pool).await?;
         Ok(Erased {
             predictions,
             labels,

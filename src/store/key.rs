@@ -8,13 +8,15 @@ use sha2::{Digest as _, Sha256};
 
 use super::StoreError;
 
-/// A prediction's id or a source's name: 1 to 128 visible ASCII characters.
+/// A prediction's id or a source's name: 1 to 136 visible ASCII characters, a request's id of 128 and a place in it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(Arc<str>);
 
 /// The sha256 of an image's bytes as they came; as text, 64 lower-case hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
+
+const MAX_LENGTH: usize = 136;
 
 impl Key {
     /// The text.
@@ -35,10 +37,10 @@ impl FromStr for Key {
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let visible = text.bytes().all(|b| b.is_ascii_graphic());
-        if visible && (1..=128).contains(&text.len()) {
+        if visible && (1..=MAX_LENGTH).contains(&text.len()) {
             return Ok(Self(text.into()));
         }
-        let rule = "an id and a source's name are 1 to 128 visible ASCII characters";
+        let rule = "an id and a source's name are 1 to 136 visible ASCII characters";
         Err(StoreError::Invalid(rule.to_owned()))
     }
 }
@@ -117,8 +119,8 @@ mod tests {
         let check = |text: &str, fits: bool| assert_eq!(text.parse::<Key>().is_ok(), fits, "{text:?}");
         check("a", true);
         check("key:3f/A~", true);
-        check(&"x".repeat(128), true);
-        check(&"x".repeat(129), false);
+        check(&"x".repeat(136), true);
+        check(&"x".repeat(137), false);
         check("", false);
         check("a b", false);
         check("a\n", false);

@@ -1,6 +1,7 @@
 //! One label of one image by one source: whether it is taken, and what it does to the image.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use super::review::State;
 use super::{DAY_MS, Digest, Key, StoreError, Writing, parsed};
@@ -35,6 +36,21 @@ impl Outcome {
     pub fn is_kept(self) -> bool {
         use Outcome::{Accepted, Duplicate, Overruled, Quarantined};
         matches!(self, Accepted | Duplicate | Quarantined | Overruled)
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::Quarantined => "quarantined",
+            Self::Overruled => "overruled",
+            Self::Unknown => "unknown",
+            Self::OutOfRange => "out_of_range",
+            Self::OverQuota => "over_quota",
+            Self::Erased => "erased",
+        })
     }
 }
 

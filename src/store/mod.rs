@@ -25,6 +25,7 @@ mod learning;
 mod predictions;
 mod review;
 mod samples;
+mod tallies;
 #[cfg(test)]
 mod tests;
 
@@ -41,21 +42,27 @@ pub use learning::Example;
 pub use predictions::{Keeping, Kept};
 pub use review::{Conflict, Count, Decision, Judged, State};
 pub use samples::Sample;
+pub use tallies::{LabelMark, Tally};
 
 /// What is kept, for how long.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Folder of the database and the images; made where it is missing.
+    /// Folder of the database and the images; made where it is missing. Empty: nothing is kept.
     pub folder: PathBuf,
     /// Share of predictions to keep, 0 to 1, of a model that says nothing else.
     pub sampling_rate: f64,
-    /// Whether the images of kept predictions are kept too. Samples always keep theirs.
+    /// Whether the images of kept predictions are kept too, of a model that says nothing else. Samples always keep
+    /// theirs.
     pub keep_images: bool,
     /// Days until a kept prediction is deleted, 1 to 3650.
     pub retention_days: u32,
     /// Most labels that one source may give in a day (UTC), from 1.
     pub max_labels_per_source_per_day: u32,
+    /// Predictions that may wait to be kept, from 1; further ones are not kept.
+    pub max_queue: usize,
+    /// Bytes of the images that wait with them, from 1.
+    pub max_queue_bytes: usize,
 }
 
 impl Default for Config {
@@ -66,6 +73,8 @@ impl Default for Config {
             keep_images: false,
             retention_days: 30,
             max_labels_per_source_per_day: 10_000,
+            max_queue: 1024,
+            max_queue_bytes: 64 << 20,
         }
     }
 }
@@ -82,8 +91,17 @@ impl Config {
                 self.retention_days
             ));
         }
-        if self.max_labels_per_source_per_day == 0 {
-            return Err("max_labels_per_source_per_day: 0 is not from 1".to_owned());
+        for (key, value) in [
+            (
+                "max_labels_per_source_per_day",
+                self.max_labels_per_source_per_day as usize,
+            ),
+            ("max_queue", self.max_queue),
+            ("max_queue_bytes", self.max_queue_bytes),
+        ] {
+            if value == 0 {
+                return Err(format!("{key}: 0 is not from 1"));
+            }
         }
         Ok(())
     }
@@ -99,7 +117,6 @@ const DAY_MS: i64 = 86_400_000;
 pub struct Store {
     pool: Pool<Db>,
     blobs: Blobs,
-    keep_images: bool,
     retention_ms: i64,
     quota: i64,
 }
@@ -125,14 +142,14 @@ impl Store {
         Ok(Self {
             pool: database::open(&config.folder.join("store.sqlite")).await?,
             blobs: Blobs::open(&images)?,
-            keep_images: config.keep_images,
             retention_ms: i64::from(config.retention_days) * DAY_MS,
             quota: i64::from(config.max_labels_per_source_per_day),
         })
     }
 
-    /// Waits for what is under way and closes the database. A store that is dropped instead loses nothing either.
-    pub async fn close(self) {
+    /// Waits for what is under way and closes the database; later calls fail. A store that is dropped instead loses
+    /// nothing either.
+    pub async fn close(&self) {
         self.pool.close().await;
     }
 
@@ -145,10 +162,15 @@ impl Store {
         database::begin(&self.pool).await
     }
 
-    /// Writes an image, then its row. The caller commits.
-    async fn put(&self, writing: &mut Writing, image: &Bytes, now_ms: i64) -> Result<(), StoreError> {
-        let sha256 = Digest::of(image);
-        self.blobs.put(&sha256, image.clone()).await?;
+    /// Writes the image `sha256`, then its row. The caller commits.
+    async fn put(
+        &self,
+        writing: &mut Writing,
+        sha256: &Digest,
+        image: &Bytes,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
+        self.blobs.put(sha256, image.clone()).await?;
         let row =
             "INSERT INTO images (sha256, bytes, at_ms) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO NOTHING";
         sqlx::query(row)

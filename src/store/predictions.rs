@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::{Digest, Key, Store, StoreError, labels, number, parsed};
+use super::blobs::aside;
+use super::{Digest, Key, Store, StoreError, Writing, labels, number, parsed};
 use crate::model::{ModelName, Version};
 
 /// A prediction to keep, or one that was kept.
@@ -22,7 +23,7 @@ pub struct Kept {
     pub probability: f64,
     /// When, in Unix milliseconds.
     pub at_ms: i64,
-    /// The image; kept only where `keep_images` says so. Never given back: see [`Store::blob`].
+    /// The image, where it is to be kept too. Never given back: see [`Store::blob`].
     pub image: Option<Bytes>,
 }
 
@@ -38,15 +39,40 @@ pub enum Keeping {
 }
 
 impl Store {
-    /// Keeps a prediction, and its image if there is one and images are kept.
-    ///
-    /// # Errors
-    ///
-    /// A probability outside of 0 to 1, an image of another sha256, and what the disk says.
+    /// Keeps one prediction: [`Store::keep_all`] of it alone.
     pub async fn keep(&self, prediction: &Kept) -> Result<Keeping, StoreError> {
         check(prediction)?;
         let mut writing = self.begin().await?;
-        if labels::is_erased(&mut writing, &prediction.sha256).await? {
+        let keeping = self.keep_one(&mut writing, prediction).await?;
+        writing.commit().await?;
+        Ok(keeping)
+    }
+
+    /// Keeps a batch of predictions in one transaction, each with its image if it has one; what became of each, in order.
+    /// When this returns, those kept are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// A probability outside of 0 to 1, an image of another sha256, and what the disk says; then nothing of the batch is
+    /// kept.
+    pub async fn keep_all(&self, predictions: Vec<Kept>) -> Result<Vec<Keeping>, StoreError> {
+        // Hashing large images takes milliseconds.
+        let predictions = aside(move || {
+            predictions.iter().try_for_each(check)?;
+            Ok(predictions)
+        })
+        .await?;
+        let mut writing = self.begin().await?;
+        let mut keepings = Vec::with_capacity(predictions.len());
+        for prediction in &predictions {
+            keepings.push(self.keep_one(&mut writing, prediction).await?);
+        }
+        writing.commit().await?;
+        Ok(keepings)
+    }
+
+    async fn keep_one(&self, writing: &mut Writing, prediction: &Kept) -> Result<Keeping, StoreError> {
+        if labels::is_erased(writing, &prediction.sha256).await? {
             return Ok(Keeping::Erased);
         }
         let row = "INSERT INTO predictions (id, model, version, sha256, class, probability, at_ms) \
@@ -59,15 +85,15 @@ impl Store {
             .bind(i64::from(prediction.class))
             .bind(prediction.probability)
             .bind(prediction.at_ms)
-            .execute(&mut *writing)
+            .execute(&mut **writing)
             .await?;
         if inserted.rows_affected() == 0 {
             return Ok(Keeping::IdTaken);
         }
-        if let Some(image) = prediction.image.as_ref().filter(|_| self.keep_images) {
-            self.put(&mut writing, image, prediction.at_ms).await?;
+        if let Some(image) = &prediction.image {
+            self.put(writing, &prediction.sha256, image, prediction.at_ms)
+                .await?;
         }
-        writing.commit().await?;
         Ok(Keeping::Kept)
     }
 

@@ -49,7 +49,7 @@ impl Store {
         let outcome = labels::add(&mut writing, &label, classes, &mut quota).await?;
         // Also for a duplicate: feedback may have named the image before its bytes came.
         if outcome.is_kept() {
-            self.put(&mut writing, &sample.image, now_ms).await?;
+            self.put(&mut writing, &sha256, &sample.image, now_ms).await?;
         }
         // Until here the row is seen by nobody: the image is on the disk first.
         writing.commit().await?;

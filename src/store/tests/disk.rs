@@ -33,7 +33,7 @@ fn garbage(file: &Path) {
     file.write_all(&[0x5a; 4096]).unwrap();
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let inside = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
     entries.flat_map(inside).collect()

@@ -8,16 +8,17 @@ use super::*;
 use crate::model::{ModelName, Version};
 
 mod disk;
+mod erasure;
 mod expiry;
 mod labels;
 mod learning;
+mod tallies;
 
 const NOW: i64 = 1_800_000_000_000;
 
 fn config(folder: &Path) -> Config {
     Config {
         folder: folder.join("data"),
-        keep_images: true,
         ..Config::default()
     }
 }
@@ -116,14 +117,37 @@ async fn a_prediction_comes_back_as_it_was_kept() {
 }
 
 #[tokio::test]
-async fn the_image_of_a_prediction_is_kept_only_where_the_configuration_says_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let without = Config {
-        keep_images: false,
-        ..config(folder.path())
+async fn a_batch_is_kept_in_order_or_not_at_all() {
+    let (_folder, store) = store().await;
+    store.erase(&Digest::of(b"gone"), NOW).await.unwrap();
+    let batch = vec![kept("a", "A"), kept("g", "gone"), kept("a", "B"), kept("c", "C")];
+    let keepings = store.keep_all(batch).await.unwrap();
+    assert_eq!(
+        keepings,
+        [Keeping::Kept, Keeping::Erased, Keeping::IdTaken, Keeping::Kept]
+    );
+    for (image, there) in [("A", true), ("gone", false), ("B", false), ("C", true)] {
+        let bytes = store.blob(&Digest::of(image.as_bytes())).await.unwrap();
+        assert_eq!(bytes.is_some(), there, "{image}");
+    }
+    let improbable = Kept {
+        probability: 2.0,
+        ..kept("e", "E")
     };
-    let store = Store::open(&without).await.unwrap();
-    store.keep(&kept("a", "image")).await.unwrap();
+    let refused = store.keep_all(vec![kept("d", "D"), improbable]).await;
+    assert!(matches!(refused, Err(StoreError::Invalid(_))), "{refused:?}");
+    assert_eq!(store.prediction(&key("d")).await.unwrap(), None);
+    assert_eq!(store.keep_all(Vec::new()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_image_of_a_prediction_is_kept_only_where_it_is_given() {
+    let (_folder, store) = store().await;
+    let without = Kept {
+        image: None,
+        ..kept("a", "image")
+    };
+    store.keep(&without).await.unwrap();
     assert_eq!(store.blob(&Digest::of(b"image")).await.unwrap(), None);
     store
         .sample(&sample("image", 1, "s"), &classes(), NOW)
@@ -178,5 +202,7 @@ fn a_configuration_is_checked() {
         "max_labels_per_source_per_day = 0",
         Some("max_labels_per_source_per_day"),
     );
+    check("max_queue = 0", Some("max_queue"));
+    check("max_queue_bytes = 0", Some("max_queue_bytes"));
     assert!(toml::from_str::<Config>("retention = 1").is_err());
 }
