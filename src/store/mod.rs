@@ -57,6 +57,8 @@ pub struct Config {
     pub keep_images: bool,
     /// Days until a kept prediction is deleted, 1 to 3650.
     pub retention_days: u32,
+    /// Whether the time at the start is right however far it is from the last expiry.
+    pub trust_clock: bool,
     /// Most labels that one source may give in a day (UTC), from 1.
     pub max_labels_per_source_per_day: u32,
     /// Predictions that may wait to be kept, from 1; further ones are not kept.
@@ -72,6 +74,7 @@ impl Default for Config {
             sampling_rate: 0.0,
             keep_images: false,
             retention_days: 30,
+            trust_clock: false,
             max_labels_per_source_per_day: 10_000,
             max_queue: 1024,
             max_queue_bytes: 64 << 20,

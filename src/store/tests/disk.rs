@@ -127,22 +127,27 @@ async fn an_image_that_was_changed_is_not_given_out() {
     );
 }
 
-/// Lets the database grow to so many pages, as a disk of that size would.
-async fn limit_pages(store: &Store, pages: u32) {
-    let mut connections = Vec::new();
-    for _ in 0..store.pool.options().get_max_connections() {
-        let mut connection = store.pool.acquire().await.unwrap();
-        let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-        sqlx::query(limit).execute(&mut *connection).await.unwrap();
-        connections.push(connection);
+impl Store {
+    /// Lets the database grow to so many pages, as a disk of that size would; the smallest limit is what is in use.
+    pub(crate) async fn limit_pages(&self, pages: u32) {
+        // For connections that are opened later, and for those that are open.
+        let options = self.pool.connect_options().as_ref().clone();
+        self.pool
+            .set_connect_options(options.pragma("max_page_count", pages.to_string()));
+        let mut connections = Vec::new();
+        for _ in 0..self.pool.options().get_max_connections() {
+            let mut connection = self.pool.acquire().await.unwrap();
+            let limit = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+            sqlx::query(limit).execute(&mut *connection).await.unwrap();
+            connections.push(connection);
+        }
     }
 }
 
 #[tokio::test]
 async fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let (_folder, store) = store().await;
-    // The smallest limit is what is in use.
-    limit_pages(&store, 1).await;
+    store.limit_pages(1).await;
     let mut acknowledged = 0;
     let error = loop {
         // Long names, so that few fill it.
@@ -161,12 +166,17 @@ async fn a_full_disk_loses_nothing_that_was_acknowledged() {
         assert!(acknowledged < 1000, "the disk is never full");
     };
     assert!(matches!(error, StoreError::Full), "{error:?}");
+    // No failure takes a connection with it: there are fewer of them.
+    for n in 0..10 {
+        let error = store.keep(&kept(&format!("{n:0>120}"), "A")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Full), "{error:?}");
+    }
     let count = async || -> i64 {
         let counted = sqlx::query_scalar("SELECT COUNT(*) FROM predictions");
         counted.fetch_one(&store.pool).await.unwrap()
     };
     assert_eq!(count().await, acknowledged);
-    limit_pages(&store, 100_000).await;
+    store.limit_pages(100_000).await;
     store.keep(&kept("after", "A")).await.unwrap();
     assert_eq!(count().await, acknowledged + 1);
 }
