@@ -18,6 +18,7 @@ pub mod card;
 pub mod retrain;
 pub mod predict;
 pub mod service;
+pub mod collect;
 pub mod http;
 pub mod config;
 pub mod app;

@@ -27,10 +27,17 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
     if config.models.as_os_str().is_empty() {
         return Err(("models".to_owned(), "a folder is expected".to_owned()));
     }
-    if lies_within(&config.engine.cache, &config.models) {
-        let problem = "a folder outside that of the models is expected, which holds models alone";
-        return Err(("engine.cache".to_owned(), problem.to_owned()));
+    for (key, folder) in [
+        ("engine.cache", &config.engine.cache),
+        ("store.folder", &config.store.folder),
+    ] {
+        if lies_within(folder, &config.models) {
+            let problem = "a folder outside that of the models is expected, which holds models alone";
+            return Err((key.to_owned(), problem.to_owned()));
+        }
     }
+    let store = config.store.check();
+    store.map_err(|text| key_and_problem(&format!("store.{text}")))?;
     config.http.check().map_err(|text| key_and_problem(&text))?;
     config.engine.check().map_err(|text| key_and_problem(&text))?;
     let log = config.log.check();
@@ -55,13 +62,14 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 14] {
+fn limits(config: &Config) -> [Limit; 18] {
     let Config {
         images,
         decode,
         batcher,
         engine,
         service,
+        store,
         ..
     } = config;
     [
@@ -83,5 +91,17 @@ fn limits(config: &Config) -> [Limit; 14] {
         ("engine.tune_ms", engine.tune_ms, 0..=5000),
         ("service.poll_ms", service.poll_ms, 0..=MAX_POLL_MS),
         ("service.max_queue", service.max_queue as u64, 1..=10_000),
+        ("store.retention_days", u64::from(store.retention_days), 1..=3650),
+        (
+            "store.max_labels_per_source_per_day",
+            u64::from(store.max_labels_per_source_per_day),
+            1..=1_000_000_000,
+        ),
+        ("store.max_queue", store.max_queue as u64, 1..=MAX_WAITING),
+        (
+            "store.max_queue_bytes",
+            store.max_queue_bytes as u64,
+            1..=MAX_BYTES,
+        ),
     ]
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::tune::Asked;
 use crate::model::ModelName;
-use crate::{batcher, engine, http, preprocess, service, telemetry};
+use crate::{batcher, engine, http, preprocess, service, store, telemetry};
 
 pub(crate) mod environment;
 mod limits;
@@ -41,6 +41,8 @@ pub struct Config {
     pub engine: engine::Config,
     /// Which versions serve.
     pub service: service::Config,
+    /// What is kept.
+    pub store: store::Config,
     /// Logs.
     pub log: telemetry::logging::Config,
 }
@@ -73,6 +75,7 @@ impl Default for Config {
             batcher: batcher::Config::default(),
             engine: engine::Config::default(),
             service: service::Config::default(),
+            store: store::Config::default(),
             log: telemetry::logging::Config::default(),
         }
     }

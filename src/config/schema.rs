@@ -62,10 +62,13 @@ pub(super) fn mismatch(value: &Value, example: &Value) -> Option<String> {
     let fits = match (value, example) {
         // No number of the configuration may be negative.
         (Value::Integer(number), Value::Integer(_)) => *number >= 0,
+        // 1 is as good as 1.0.
+        (Value::Integer(_), Value::Float(_)) => true,
         _ => value.same_type(example),
     };
     let expected = match example {
         Value::Integer(_) => "a whole number from 0",
+        Value::Float(_) => "a number",
         Value::Table(_) => "a section",
         Value::Boolean(_) => "true or false",
         _ => "a text",

@@ -21,6 +21,8 @@ pub struct Config {
     pub max_head_bytes: usize,
     /// Most images in one request, whatever its form.
     pub max_images: usize,
+    /// Most entries of feedback in one request.
+    pub max_feedback: usize,
     /// Most open connections; further ones wait to be accepted.
     pub max_connections: usize,
     /// A request's head must arrive within this.
@@ -66,6 +68,7 @@ impl Default for Config {
             max_body_bytes: 4 << 20,
             max_head_bytes: 64 << 10,
             max_images: 64,
+            max_feedback: 1000,
             max_connections: 4096,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
@@ -98,6 +101,7 @@ impl Config {
             ("max_body_bytes", whole(self.max_body_bytes), 1..=MAX_BYTES),
             ("max_head_bytes", whole(self.max_head_bytes), least..=MAX_BYTES),
             ("max_images", whole(self.max_images), 1..=MAX_COUNT),
+            ("max_feedback", whole(self.max_feedback), 1..=MAX_COUNT),
             ("max_connections", whole(self.max_connections), 1..=MAX_COUNT),
             ("threads", whole(self.threads), 0..=MAX_THREADS),
             ("header_timeout_ms", self.header_timeout_ms, 1..=MAX_MS),
@@ -173,6 +177,7 @@ mod tests {
         check(|c| c.max_body_bytes = 0, "max_body_bytes: 0; 1 to 1073741824");
         check(|c| c.max_head_bytes = 8191, "max_head_bytes: 8191; 8192 to");
         check(|c| c.max_images = 0, "max_images: 0");
+        check(|c| c.max_feedback = 0, "max_feedback: 0");
         check(|c| c.max_connections = 0, "max_connections: 0");
         check(|c| c.max_connections = usize::MAX, "max_connections: ");
         check(|c| c.threads = 1025, "threads: 1025; 0 to 1024");

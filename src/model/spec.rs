@@ -35,6 +35,9 @@ pub struct Spec {
     /// Changes of an image that keep its label, for training.
     #[serde(default)]
     pub augment: Augment,
+    /// Which of its predictions are kept.
+    #[serde(default, skip_serializing_if = "Collect::is_default")]
+    pub collect: Collect,
     /// The network itself, where it is none of the named ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Layer>,
@@ -152,6 +155,18 @@ pub struct Augment {
     pub erase: f32,
 }
 
+/// Which of a model's predictions are kept; what is unset is as the configuration says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Collect {
+    /// Share of the predictions, 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Whether their images are kept too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<bool>,
+}
+
 /// What is wrong with a `model.toml`.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
@@ -210,6 +225,7 @@ impl Spec {
             "mass needs an input of one channel".to_owned()
         })?;
         spec.augment.check(spec.input)?;
+        spec.collect.check()?;
         Ok(spec)
     }
 
@@ -332,6 +348,19 @@ impl Augment {
     }
 }
 
+impl Collect {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn check(&self) -> Result<(), SpecError> {
+        let rate = self.rate.unwrap_or_default();
+        require((0.0..=1.0).contains(&rate), "collect.rate", || {
+            format!("{rate}; 0 to 1")
+        })
+    }
+}
+
 const MAX_LABELS: usize = 100_000;
 const MAX_SIDE: usize = 4096;
 const MIN_STD: f32 = 1e-6;
@@ -363,6 +392,7 @@ mod tests {
         let spec = Spec::parse(GOOD).unwrap();
         assert_eq!(spec.preprocess, Preprocess::default());
         assert_eq!(spec.augment, Augment::default());
+        assert_eq!(spec.collect, Collect::default());
         assert_eq!(spec.input.len(), 784);
         assert_eq!(spec.preprocess.moments(2), (0.0, 1.0));
     }
@@ -375,6 +405,7 @@ mod tests {
         spec.preprocess.crop_pct = Some(0.9);
         spec.preprocess.resize = Resize::Crop;
         spec.augment.rotate = 10.0;
+        spec.collect.rate = Some(0.25);
         let text = toml::to_string(&spec).unwrap();
         assert_eq!(Spec::parse(&text).unwrap(), spec, "{text}");
     }
@@ -437,6 +468,10 @@ mod tests {
         check(
             ("labels =", "augment = { rotate = nan }\nlabels ="),
             "augment.rotate",
+        );
+        check(
+            ("labels =", "collect = { rate = 1.5 }\nlabels ="),
+            "collect.rate: 1.5",
         );
         check(
             ("labels =", "augment = { erase = 1.5 }\nlabels ="),

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::collecting::{Collecting, Live};
 use super::service::ServiceMetrics;
 use crate::model::{ModelName, Version};
 
@@ -112,6 +113,8 @@ pub struct Metrics {
     pub startup_seconds: Gauge,
     /// Which versions serve, and how they came to.
     pub service: ServiceMetrics,
+    /// What is kept, and what it says.
+    pub collecting: Collecting,
 }
 
 /// One model version's series, looked up once when it is loaded.
@@ -125,6 +128,8 @@ pub struct ModelMetrics {
     pub in_flight: IntGauge,
     /// Batches that panicked in the engine.
     pub engine_panics: IntCounter,
+    /// How good its kept predictions are.
+    pub live: Live,
     outcomes: [IntCounter; OUTCOMES.len()],
     stages: [Histogram; STAGES.len()],
     batch_sizes: [Histogram; REASONS.len()],
@@ -140,7 +145,8 @@ pub struct RouteMetrics {
 
 /// Statuses that have their own series; any other counts as `other`.
 pub const STATUSES: &[u16] = &[
-    200, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 499, 500, 503, 504, 507,
+    200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 429, 431, 499, 500, 503,
+    504, 507,
 ];
 
 impl Metrics {
@@ -219,6 +225,7 @@ impl Metrics {
                 "Seconds from process start until ready.",
             ),
             service: ServiceMetrics::new(r),
+            collecting: Collecting::new(r),
             models: Mutex::default(),
             routes: Mutex::default(),
             registry: registry.clone(),
@@ -261,6 +268,13 @@ impl Metrics {
         for (_, label) in REASONS {
             let _ = self.batch_size.remove_label_values(&with(label));
         }
+        let _ = self.collecting.forget_live(&both);
+    }
+
+    /// The series of one model version, if they were made before.
+    pub fn known_model(&self, name: &ModelName, version: Version) -> Option<Arc<ModelMetrics>> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.get(&(name.clone(), version)).map(Arc::clone)
     }
 
     /// The series of one route template, made at 0 on first use.
@@ -291,6 +305,7 @@ impl Metrics {
             queue_depth: self.queue_depth.with_label_values(&both[..1]),
             in_flight: self.in_flight.with_label_values(&both[..1]),
             engine_panics: self.engine_panics.with_label_values(&both),
+            live: self.collecting.live(&both),
             outcomes: OUTCOMES.map(|(_, label)| self.items.with_label_values(&with(label))),
             stages: STAGES.map(|(_, label)| self.stage.with_label_values(&with(label))),
             batch_sizes: REASONS.map(|(_, label)| self.batch_size.with_label_values(&with(label))),
@@ -366,9 +381,9 @@ impl RouteMetrics {
     }
 }
 
-const FRESH: &str = "names are constants of this file, each declared once";
+pub(super) const FRESH: &str = "names are constants of this file, each declared once";
 
-fn register<C: prometheus::core::Collector + 'static>(registry: &Registry, collector: C) {
+pub(super) fn register<C: prometheus::core::Collector + 'static>(registry: &Registry, collector: C) {
     registry.register(Box::new(collector)).expect(FRESH);
 }
 
@@ -396,13 +411,13 @@ pub(super) fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str
     vec
 }
 
-fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+pub(super) fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     let gauge = IntGauge::new(name, help).expect(FRESH);
     register(registry, gauge.clone());
     gauge
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+pub(super) fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     let counter = IntCounter::new(name, help).expect(FRESH);
     register(registry, counter.clone());
     counter

@@ -1,8 +1,10 @@
 //! What the server tells of itself: logs, spans and every Prometheus series.
 
+pub mod collecting;
 pub mod logging;
 pub mod metrics;
 mod service;
 
+pub use collecting::Live;
 pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};
 pub use service::{NameMetrics, ServiceMetrics};
