@@ -14,6 +14,7 @@ use crate::preprocess::pool::quiet_decoder_panics;
 use crate::registry::RegistryError;
 use crate::service::ServiceError;
 
+mod keeping;
 mod server;
 mod signals;
 mod threads;
@@ -38,6 +39,9 @@ pub enum AppError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The store, where predictions are to be kept.
+    #[error("the store: {0}; store.folder names its place, and with sampling rates of 0 it may be missing")]
+    Store(#[from] crate::store::StoreError),
     /// A thread ended, or did not end, against the plan.
     #[error("thread {0}")]
     Thread(String),

@@ -1,12 +1,13 @@
 //! The running server: from a bound port over ready and draining to its last thread.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::collect::{Collector, Worker};
 use crate::config::Config;
 use crate::http::{self, Phase, State};
 use crate::predict::{Predictor, Served};
@@ -15,6 +16,7 @@ use crate::registry::Registry;
 use crate::service::{self, Keeper, Orders, ServiceError, Setup};
 use crate::telemetry::{Metrics, ModelMetrics, Outcome};
 
+use super::keeping::{self, Keeping};
 use super::signals::Signals;
 use super::threads::Threads;
 use super::{AppError, io, threads_of};
@@ -47,6 +49,10 @@ pub(super) struct Server {
     keeper: service::Handle,
     /// Taken by the keeper.
     orders: Option<Orders>,
+    /// Until there is a store to write to.
+    collecting: Option<Worker>,
+    /// Once ready, where there is a store.
+    keeping: Option<Keeping>,
 }
 
 /// The task that answers connections.
@@ -63,15 +69,12 @@ impl Server {
     /// Answers on `listener` at once; nothing is loaded yet, so it says that it starts.
     pub(super) fn start(config: &Config, listener: TcpListener) -> Self {
         let (phase, watched) = watch::channel(Phase::Starting);
+        let metrics = Metrics::new(&BUILD);
+        let (collector, worker) = Collector::new(&config.store, &metrics);
         let state = Arc::new(State {
-            config: http::Config {
-                cards: Some(config.models.clone()),
-                ..config.http.clone()
-            },
-            metrics: Metrics::new(&BUILD),
-            predictor: OnceLock::new(),
-            service: OnceLock::new(),
-            phase: watched,
+            models: config.models.clone(),
+            collector,
+            ..State::new(config.http.clone(), &metrics, watched)
         });
         let (keeper, orders) = service::channel(&config.service);
         Self {
@@ -83,20 +86,36 @@ impl Server {
             pool: None,
             keeper,
             orders: Some(orders),
+            collecting: Some(worker),
+            keeping: None,
         }
     }
 
     /// Loads the models, then serves until a signal; an error is what else ended it.
     pub(super) async fn serve(&mut self, signals: &mut Signals, started: Instant) -> Result<(), AppError> {
         let loading = self.load()?;
+        let config = self.config.clone();
+        let loading = async {
+            let predictor = loading
+                .await
+                .map_err(|_| AppError::Thread("'models' panicked".to_owned()))??;
+            let store = keeping::open(&config, predictor.table().models.values()).await?;
+            Ok::<_, AppError>((predictor, store))
+        };
         // Whatever ends the wait ends the server, so cancelled waits need nothing back. The drain tells the keeper that its
         // work is not wanted any more.
-        let predictor = tokio::select! {
+        let (predictor, store) = tokio::select! {
             biased;
             () = signals.next() => return Ok(()),
             ended = self.edge.ended() => return Err(ended),
-            loaded = loading => loaded.map_err(|_| AppError::Thread("'models' panicked".to_owned()))??,
+            loaded = loading => loaded?,
         };
+        if let (Some(store), Some(worker)) = (store, self.collecting.take()) {
+            let State {
+                collector, metrics, ..
+            } = &*self.state;
+            self.keeping = Some(Keeping::start(store, collector, worker, metrics));
+        }
         self.ready(predictor, started);
         tokio::select! {
             biased;
@@ -193,6 +212,9 @@ impl Server {
         self.phase.send_replace(Phase::Closing);
         tracing::info!("closing");
         self.finish(signals).await;
+        if let Some(keeping) = self.keeping.take() {
+            keeping.end(THREADS_END).await;
+        }
         self.threads.stop();
         // Its end closes the queue of each version.
         self.keeper.close();

@@ -27,6 +27,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     app::serve(&config, common.started).map_err(|error| match &error {
         AppError::Service(ServiceError::Device(_) | ServiceError::Thread(_))
         | AppError::Io { .. }
+        | AppError::Store(_)
         | AppError::Thread(_) => CliError::Failed(error.to_string()),
         AppError::Folder(_) | AppError::Service(_) => CliError::Data(error.to_string()),
     })

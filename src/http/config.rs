@@ -1,7 +1,6 @@
 //! The edge's configuration.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,9 +41,6 @@ pub struct Config {
     pub drain_delay_ms: u64,
     /// Then: time for what is in flight.
     pub drain_timeout_ms: u64,
-    /// The folder of models, of which versions' cards are told; no key of its own, `app` takes it from `models`.
-    #[serde(skip)]
-    pub cards: Option<PathBuf>,
 }
 
 /// Whether requests may change what is served.
@@ -78,7 +74,6 @@ impl Default for Config {
             default_top_k: 3,
             drain_delay_ms: 5_000,
             drain_timeout_ms: 20_000,
-            cards: None,
         }
     }
 }

@@ -1,19 +1,22 @@
 //! The HTTP interface; nobody else knows axum or status codes.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::collect::Collector;
 use crate::predict::Predictor;
-use crate::service;
 use crate::telemetry::Metrics;
+use crate::{service, store};
 use problem::{Kind, Problem};
 
 mod activity;
 mod config;
 mod connection;
 mod forms;
+mod keeping;
 mod observe;
 pub mod problem;
 mod request_id;
@@ -44,17 +47,34 @@ pub enum Phase {
 pub struct State {
     /// The edge's configuration.
     pub config: Config,
+    /// The folder of models, of which versions' cards are told.
+    pub models: PathBuf,
     /// Every series.
     pub metrics: Arc<Metrics>,
     /// The served models; empty while starting.
     pub predictor: OnceLock<Arc<Predictor>>,
     /// Changes what is served; empty while starting.
     pub service: OnceLock<service::Handle>,
+    /// What is kept of predictions; it has a store once `app` has opened one.
+    pub collector: Arc<Collector>,
     /// The phase, moved by `app` alone.
     pub phase: watch::Receiver<Phase>,
 }
 
 impl State {
+    /// Nothing is loaded, nothing is kept, and there is no folder of models. What else there is goes over it.
+    pub fn new(config: Config, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Self {
+        Self {
+            config,
+            models: PathBuf::new(),
+            metrics: Arc::clone(metrics),
+            predictor: OnceLock::new(),
+            service: OnceLock::new(),
+            collector: Collector::new(&store::Config::default(), metrics).0,
+            phase,
+        }
+    }
+
     /// The phase now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()

@@ -177,7 +177,7 @@ fn method(method: &Method) -> &'static str {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Mutex, OnceLock};
+    use std::sync::Mutex;
 
     use axum::Router;
     use axum::body::Body;
@@ -186,18 +186,16 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+
     use crate::http::Config;
+
     use crate::telemetry::Metrics;
 
     /// `/docs` answers, `/metrics` panics and `/` never answers.
     fn observed() -> (Arc<super::super::State>, Router) {
-        let state = Arc::new(super::super::State {
-            config: Config::default(),
-            metrics: Metrics::new(&[]),
-            predictor: OnceLock::new(),
-            service: OnceLock::new(),
-            phase: watch::channel(Phase::Ready).1,
-        });
+        let metrics = Metrics::new(&[]);
+        let phase = watch::channel(Phase::Ready).1;
+        let state = Arc::new(super::super::State::new(Config::default(), &metrics, phase));
         let layer = axum::middleware::from_fn_with_state(Observer::new(Arc::clone(&state)), observe);
         let router = Router::new()
             .route("/docs", get(async || "fine"))

@@ -46,12 +46,22 @@ pub enum Kind {
     ImageTooLarge,
     /// An image that cannot be decoded.
     ImageBroken,
+    /// Feedback on something of which nothing is kept.
+    NotKept,
+    /// An image that was erased.
+    Erased,
     /// A queue is full.
     QueueFull,
+    /// A source gave as many labels as it may.
+    QuotaUsed,
     /// Models are still being loaded.
     Starting,
     /// The server is shutting down.
     Draining,
+    /// There is no store, or another writer holds it.
+    StoreUnavailable,
+    /// The disk of the store is full.
+    InsufficientStorage,
     /// The deadline passed before the answer was there.
     DeadlinePassed,
     /// The engine failed on this item.
@@ -77,9 +87,14 @@ pub const KINDS: &[Kind] = &[
     Kind::InvalidInput,
     Kind::ImageTooLarge,
     Kind::ImageBroken,
+    Kind::NotKept,
+    Kind::Erased,
     Kind::QueueFull,
+    Kind::QuotaUsed,
     Kind::Starting,
     Kind::Draining,
+    Kind::StoreUnavailable,
+    Kind::InsufficientStorage,
     Kind::DeadlinePassed,
     Kind::InferenceFailed,
     Kind::Internal,
@@ -103,9 +118,14 @@ impl Kind {
             Self::InvalidInput => (422, "invalid-input", "A value is not possible"),
             Self::ImageTooLarge => (422, "image-too-large", "The image is too large"),
             Self::ImageBroken => (422, "image-broken", "The image cannot be decoded"),
+            Self::NotKept => (404, "not-kept", "Nothing of this is kept"),
+            Self::Erased => (410, "erased", "This was erased"),
+            Self::QuotaUsed => (429, "quota-used", "The source may give no more labels today"),
             Self::QueueFull => (429, "queue-full", "Too much is waiting"),
             Self::Starting => (503, "starting", "The server is starting"),
             Self::Draining => (503, "draining", "The server is shutting down"),
+            Self::StoreUnavailable => (503, "store-unavailable", "The store cannot be used now"),
+            Self::InsufficientStorage => (507, "insufficient-storage", "The disk is full"),
             Self::DeadlinePassed => (504, "deadline-passed", "The deadline passed"),
             Self::InferenceFailed => (500, "inference-failed", "The model gave no answer"),
             Self::Internal => (500, "internal", "The server failed"),

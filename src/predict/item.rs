@@ -87,16 +87,18 @@ fn send(
         reply,
         prepared: Arc::clone(&prepared),
     };
-    predictor
-        .pool
-        .submit(bytes, || job.run())
-        .map_err(|refused| match refused {
-            Refused::Full => ItemError::QueueFull {
-                retry_after: DECODE_RETRY,
-            },
-            Refused::Closed => ItemError::Closed,
-        })?;
+    predictor.pool.submit(bytes, || job.run()).map_err(refused)?;
     Ok(Sent { answer, prepared })
+}
+
+/// A refusal by the decode pool.
+pub(super) fn refused(refused: Refused) -> ItemError {
+    match refused {
+        Refused::Full => ItemError::QueueFull {
+            retry_after: DECODE_RETRY,
+        },
+        Refused::Closed => ItemError::Closed,
+    }
 }
 
 /// What the image takes of the pool's budget; an image over the limits ends here.

@@ -19,6 +19,7 @@ pub(crate) mod fixture;
 mod item;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use item::Waiting;
 

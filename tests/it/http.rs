@@ -1,6 +1,6 @@
 //! The edge without a socket: what the router answers in each phase, whatever is served.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -28,13 +28,9 @@ struct Answer {
 
 impl Edge {
     fn new(phase: Phase) -> Self {
-        let state = Arc::new(State {
-            config: Config::default(),
-            metrics: Metrics::new(&[("version", "test")]),
-            predictor: OnceLock::new(),
-            service: OnceLock::new(),
-            phase: watch::channel(phase).1,
-        });
+        let metrics = Metrics::new(&[("version", "test")]);
+        let state = State::new(Config::default(), &metrics, watch::channel(phase).1);
+        let state = Arc::new(state);
         Self {
             router: router(Arc::clone(&state)),
             state,
@@ -93,10 +89,12 @@ impl Answer {
 
 /// A path that fits the template.
 fn filled(template: &str) -> String {
+    let sha256 = "0".repeat(64);
     template
         .replace("{name}", "mnist")
         .replace("{version}", "1")
         .replace("{alias}", "challenger")
+        .replace("{sha256}", &sha256)
 }
 
 const PHASES: [Phase; 4] = [Phase::Starting, Phase::Ready, Phase::Draining, Phase::Closing];

@@ -9,6 +9,7 @@ mod architecture;
 mod bench_load;
 mod contract;
 mod doctor;
+mod feedback;
 mod http;
 mod import;
 mod live;

@@ -29,6 +29,8 @@ impl Server {
         command.arg(models).args(["--set", "log.format=json"]);
         // What somebody measured in the current folder is not for tests.
         command.args(["--set", "engine.cache="]);
+        // Nor is what is kept there; a later setting outweighs this one.
+        command.args(["--set", "store.folder="]);
         for setting in settings {
             command.args(["--set", setting]);
         }

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 
 use super::Config;
 use super::problem::{Kind, Problem, excerpt};
@@ -14,8 +15,11 @@ mod body;
 mod json;
 mod levels;
 mod multipart;
+mod samples;
 #[cfg(test)]
 mod tests;
+
+pub(super) use samples::samples;
 
 /// How the body holds its images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,12 +62,7 @@ pub(super) async fn document<T: DeserializeOwned>(
     body: Body,
     config: &Config,
 ) -> Result<T, Problem> {
-    if !matches!(form(headers.get(CONTENT_TYPE)), Ok(Form::Json)) {
-        let detail = "the content type is not application/json";
-        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
-    }
-    refuse_encoded(headers)?;
-    let bytes = body::read(body, config).await?;
+    let bytes = json_body(headers, body, config).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => Kind::InvalidInput,
@@ -72,6 +71,16 @@ pub(super) async fn document<T: DeserializeOwned>(
         let detail = format!("the JSON is not understood: {}", excerpt(&error.to_string()));
         Problem::new(kind, detail)
     })
+}
+
+/// A body of JSON, whole.
+pub(super) async fn json_body(headers: &HeaderMap, body: Body, config: &Config) -> Result<Bytes, Problem> {
+    if !matches!(form(headers.get(CONTENT_TYPE)), Ok(Form::Json)) {
+        let detail = "the content type is not application/json";
+        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+    }
+    refuse_encoded(headers)?;
+    body::read(body, config).await
 }
 
 /// The form of a content type; parameters are not asked, and letter case does not matter (RFC 9110, 8.3.1).

@@ -30,9 +30,7 @@ async fn card(
 ) -> Result<Response, Problem> {
     let (name, version) = named_version(path)?;
     state.predictor()?;
-    let Some(folder) = state.config.cards.clone() else {
-        return Err(Problem::new(Kind::ModelNotFound, "there is no folder of models"));
-    };
+    let folder = state.models.clone();
     // Some small files: read where a slow disk holds up no other request.
     let read = move || Card::of(&Registry::open(folder)?, &name, version);
     let read = tokio::task::spawn_blocking(read).await;
@@ -91,14 +89,9 @@ mod tests {
         let bench = Workbench::new(1, 1);
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("models");
         let state = State {
-            config: Config {
-                cards: Some(models),
-                ..Config::default()
-            },
-            metrics: Arc::clone(&bench.metrics),
+            models,
             predictor: OnceLock::from(Arc::clone(&bench.predictor)),
-            service: OnceLock::new(),
-            phase: watch::channel(Phase::Ready).1,
+            ..State::new(Config::default(), &bench.metrics, watch::channel(Phase::Ready).1)
         };
         let request = Request::get(path).header("accept", accept);
         let request = request.body(Body::empty()).unwrap();

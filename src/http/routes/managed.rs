@@ -89,15 +89,13 @@ mod tests {
     /// Asks a server whose keeper has ended.
     async fn ask(management: Management, phase: Phase, (path, body): (&str, &'static str)) -> (u16, Value) {
         let (handle, _) = channel(&service::Config::default());
+        let config = Config {
+            management,
+            ..Config::default()
+        };
         let state = State {
-            config: Config {
-                management,
-                ..Config::default()
-            },
-            metrics: Metrics::new(&[]),
-            predictor: OnceLock::new(),
             service: OnceLock::from(handle),
-            phase: watch::channel(phase).1,
+            ..State::new(config, &Metrics::new(&[]), watch::channel(phase).1)
         };
         let request = axum::http::Request::post(path).header("content-type", "application/json");
         let request = request.body(Body::from(body)).unwrap();
@@ -128,11 +126,12 @@ mod tests {
     async fn a_page_in_a_browser_changes_nothing() {
         let (handle, _) = channel(&service::Config::default());
         let state = Arc::new(State {
-            config: Config::default(),
-            metrics: Metrics::new(&[]),
-            predictor: OnceLock::new(),
             service: OnceLock::from(handle),
-            phase: watch::channel(Phase::Ready).1,
+            ..State::new(
+                Config::default(),
+                &Metrics::new(&[]),
+                watch::channel(Phase::Ready).1,
+            )
         });
         for origin in ["null", "http://127.0.0.1:8080", "https://example.org"] {
             let request = axum::http::Request::post("/v1/models/digits/versions/1/unload");

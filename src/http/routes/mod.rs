@@ -10,11 +10,17 @@ use super::problem::{Kind, Problem};
 
 mod about;
 mod cards;
+mod erasure;
+mod feedback;
 mod health;
+#[cfg(test)]
+mod kept;
 mod managed;
 mod models;
 pub mod predict;
 mod promotions;
+mod review;
+mod samples;
 mod versions;
 
 pub use about::OPENAPI;
@@ -35,6 +41,12 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/models/{name}/history"),
     ("POST", "/v1/models/{name}/versions/{version}/load"),
     ("POST", "/v1/models/{name}/versions/{version}/unload"),
+    ("POST", "/v1/feedback"),
+    ("GET", "/v1/feedback/quarantine"),
+    ("POST", "/v1/feedback/decisions"),
+    ("GET", "/v1/feedback/summary"),
+    ("POST", "/v1/samples"),
+    ("DELETE", "/v1/data/{sha256}"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/health/startup"),
@@ -61,6 +73,9 @@ fn routes() -> Router<Arc<State>> {
         .merge(predict::routes())
         .merge(models::routes())
         .merge(cards::routes())
+        .merge(feedback::routes())
+        .merge(review::routes())
+        .merge(samples::routes())
         .merge(health::routes())
         .merge(about::routes())
 }
@@ -70,6 +85,7 @@ fn managed() -> Router<Arc<State>> {
     Router::new()
         .merge(promotions::routes())
         .merge(versions::routes())
+        .merge(erasure::routes())
 }
 
 async fn nothing_here() -> Problem {

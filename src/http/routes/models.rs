@@ -129,6 +129,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
+
     use crate::http::{Config, Phase, router};
     use crate::predict::fixture::Workbench;
 
@@ -136,11 +137,8 @@ mod tests {
     async fn ask(phase: Phase, path: &str) -> (u16, Value) {
         let bench = Workbench::new(1, 1);
         let state = State {
-            config: Config::default(),
-            metrics: Arc::clone(&bench.metrics),
             predictor: OnceLock::from(Arc::clone(&bench.predictor)),
-            service: OnceLock::new(),
-            phase: watch::channel(phase).1,
+            ..State::new(Config::default(), &bench.metrics, watch::channel(phase).1)
         };
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = router(Arc::new(state)).oneshot(request).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use axum::routing::{get, post};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,14 +34,8 @@ fn state(change: fn(&mut Config)) -> (watch::Sender<Phase>, Arc<State>) {
     let (sender, phase) = watch::channel(Phase::Ready);
     let mut config = Config::default();
     change(&mut config);
-    let state = State {
-        config,
-        metrics: Metrics::new(&[]),
-        predictor: OnceLock::new(),
-        service: OnceLock::new(),
-        phase,
-    };
-    (sender, Arc::new(state))
+    let metrics = Metrics::new(&[]);
+    (sender, Arc::new(State::new(config, &metrics, phase)))
 }
 
 /// Handlers that wait, that answer much, and that tell how many connections are open.

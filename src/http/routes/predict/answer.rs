@@ -8,6 +8,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::response::{IntoResponse, Response};
 use serde::{Serialize, Serializer};
 
+use crate::collect::PredictionId;
 use crate::http::problem::Problem;
 use crate::postprocess::Prediction;
 use crate::predict::{Outcome, Served};
@@ -31,13 +32,25 @@ struct Model<'a> {
 }
 
 /// One entry per image, in order.
-struct Entries<'a>(&'a [Outcome]);
+struct Entries<'a> {
+    /// The request's id.
+    id: &'a str,
+    outcomes: &'a [Outcome],
+}
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry<'a> {
     Prediction(&'a Prediction),
-    Failure { error: Problem },
+    /// One of several, under an id of its own.
+    Named {
+        id: PredictionId<'a>,
+        #[serde(flatten)]
+        prediction: &'a Prediction,
+    },
+    Failure {
+        error: Problem,
+    },
 }
 
 /// The answer with every image's outcome; where no image has a prediction, the problem of the first.
@@ -53,7 +66,7 @@ pub(super) fn respond(id: &str, served: &Served, outcomes: &[Outcome]) -> Result
     let answer = Answer {
         id,
         model: Model { name: model, version },
-        predictions: Entries(outcomes),
+        predictions: Entries { id, outcomes },
     };
     let mut body = Vec::with_capacity(PREDICTION_BYTES * outcomes.len());
     serde_json::to_writer(&mut body, &answer).expect("texts and finite numbers always serialise");
@@ -64,14 +77,20 @@ pub(super) fn respond(id: &str, served: &Served, outcomes: &[Outcome]) -> Result
     Ok((headers, body).into_response())
 }
 
-impl Serialize for Entries<'_> {
+impl<'a> Serialize for Entries<'a> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|outcome| match &outcome.result {
-            Ok(prediction) => Entry::Prediction(prediction),
+        let among = self.outcomes.len();
+        let entry = |(place, outcome): (usize, &'a Outcome)| match &outcome.result {
+            Ok(prediction) if among == 1 => Entry::Prediction(prediction),
+            Ok(prediction) => Entry::Named {
+                id: PredictionId::new(self.id, place, among),
+                prediction,
+            },
             Err(failure) => Entry::Failure {
                 error: failure.into(),
             },
-        }))
+        };
+        serializer.collect_seq(self.outcomes.iter().enumerate().map(entry))
     }
 }
 

@@ -10,6 +10,7 @@ use axum::response::Response;
 use axum::routing::post;
 
 use self::asked::Asked;
+use crate::collect::now_ms;
 use crate::http::problem::{Kind, Problem};
 use crate::http::{RequestId, State, forms};
 use crate::predict::Options;
@@ -43,7 +44,11 @@ async fn predict(
         // The body has a limit of its own: a slow upload takes nothing of the time to answer.
         deadline: Instant::now() + asked.timeout,
     };
-    let outcomes = predictor.predict(&served, pictures, options).await;
     let id = head.extensions.get::<RequestId>().map_or("", |id| &id.0);
+    let chosen = state.collector.choose(&served, id, &pictures);
+    let outcomes = predictor.predict(&served, pictures, options).await;
+    if !chosen.is_empty() {
+        state.collector.offer(&served, chosen, &outcomes, now_ms());
+    }
     answer::respond(id, &served, &outcomes)
 }

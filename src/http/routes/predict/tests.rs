@@ -28,12 +28,10 @@ fn router(predictor: Option<Arc<crate::predict::Predictor>>) -> Router {
         ..Config::default()
     };
     let (_, phase) = watch::channel(Phase::Ready);
+    let metrics = Metrics::new(&[]);
     let state = State {
-        config,
-        metrics: Metrics::new(&[]),
         predictor: predictor.map_or_else(OnceLock::new, OnceLock::from),
-        service: OnceLock::new(),
-        phase,
+        ..State::new(config, &metrics, phase)
     };
     routes().with_state(Arc::new(state))
 }
