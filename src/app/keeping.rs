@@ -25,14 +25,14 @@ pub(super) struct Keeping {
 /// the configuration or a model asks for predictions to be kept: without it the server still predicts.
 pub(super) async fn open<'a>(
     config: &Config,
-    models: impl Iterator<Item = &'a ServedModel>,
+    mut models: impl Iterator<Item = &'a ServedModel>,
 ) -> Result<Option<Arc<Store>>, AppError> {
     let rate = config.store.sampling_rate;
     let asks = |model: &ServedModel| {
         let mut specs = model.versions.iter().map(|served| &served.spec);
         specs.any(|spec| spec.collect.rate.unwrap_or(rate) > 0.0)
     };
-    let asked = models.fold(false, |asked, model| asked || asks(model));
+    let asked = models.any(asks);
     match collect::open(&config.store).await {
         Err(error @ (StoreError::Files { .. } | StoreError::Full | StoreError::Busy)) if !asked => {
             tracing::warn!(%error, "nothing is kept: neither feedback nor samples are taken");

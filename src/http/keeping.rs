@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::State;
 use super::problem::{Kind, Problem, excerpt};
-use crate::model::{ModelName, Version};
-use crate::predict::Predictor;
+use crate::model::ModelName;
+use crate::predict::{Predictor, ServedModel};
 use crate::store::{Classes, Outcome, Store, StoreError};
 
 /// A class as a caller names it.
@@ -41,7 +41,7 @@ pub(super) fn store(state: &State) -> Result<&Arc<Store>, Problem> {
 
 /// How many classes each model in service has.
 pub(super) fn classes(predictor: &Predictor) -> Classes {
-    let count = |(name, model): (&ModelName, &crate::predict::ServedModel)| {
+    let count = |(name, model): (&ModelName, &ServedModel)| {
         let served = model.versions.last()?;
         Some((name.clone(), u32::try_from(served.spec.labels.len()).ok()?))
     };
@@ -187,13 +187,6 @@ impl From<StoreError> for Problem {
             }
         }
     }
-}
-
-/// A version by its model's name and its number.
-#[derive(serde::Serialize)]
-pub(super) struct VersionRef {
-    pub(super) name: ModelName,
-    pub(super) version: Version,
 }
 
 #[cfg(test)]

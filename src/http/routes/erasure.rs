@@ -9,9 +9,9 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use crate::collect::now_ms;
-use crate::http::State;
-use crate::http::keeping::{self, VersionRef};
 use crate::http::problem::{Kind, Problem};
+use crate::http::{State, keeping};
+use crate::model::{ModelName, Version};
 use crate::store::Digest;
 
 #[derive(Serialize)]
@@ -20,7 +20,14 @@ struct Answer {
     predictions: u64,
     labels: u64,
     image: bool,
-    learnt_by: Vec<VersionRef>,
+    learnt_by: Vec<Learner>,
+}
+
+/// A version that learnt from the image.
+#[derive(Serialize)]
+struct Learner {
+    name: ModelName,
+    version: Version,
 }
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -37,12 +44,12 @@ async fn erase(
     // What waits to be kept is kept and erased, or meets the note that it is erased.
     let erased = store.erase(&sha256, now_ms()).await?;
     state.metrics.collecting.erasures.inc();
-    let version = |(name, version)| VersionRef { name, version };
+    let learner = |(name, version)| Learner { name, version };
     Ok(Json(Answer {
         sha256: sha256.to_string(),
         predictions: erased.predictions,
         labels: erased.labels,
         image: erased.image,
-        learnt_by: erased.learnt.into_iter().map(version).collect(),
+        learnt_by: erased.learnt.into_iter().map(learner).collect(),
     }))
 }

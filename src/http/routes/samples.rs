@@ -38,7 +38,7 @@ enum Entry {
 }
 
 /// What became of one image.
-type Result1 = Result<(Outcome, Digest), Problem>;
+type Attempt = Result<(Outcome, Digest), Problem>;
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/v1/samples", post(give))
@@ -55,7 +55,7 @@ async fn give(
     let form = forms::samples(&head.headers, body, &state.config).await?;
     let model = keeping::model(predictor, either("model", asked.model, form.model)?.as_deref())?;
     let source = either("source", asked.source, form.source)?;
-    let source = source.ok_or_else(|| missing("source: it says whose labels these are"))?;
+    let source = source.ok_or_else(|| invalid("source: it says whose labels these are"))?;
     let taker = Taker {
         store,
         predictor,
@@ -77,17 +77,17 @@ async fn give(
 /// The query's or the form's, not both.
 fn either(key: &str, query: Option<String>, form: Option<String>) -> Result<Option<String>, Problem> {
     match (query, form) {
-        (Some(_), Some(_)) => Err(missing(&format!("{key} stands in the query and in the form"))),
+        (Some(_), Some(_)) => Err(invalid(&format!("{key} stands in the query and in the form"))),
         (query, form) => Ok(query.or(form)),
     }
 }
 
-fn missing(detail: &str) -> Problem {
+fn invalid(detail: &str) -> Problem {
     Problem::new(Kind::InvalidInput, detail)
 }
 
 /// The series in which a result counts.
-fn counted(result: &Result1) -> String {
+fn counted(result: &Attempt) -> String {
     match result {
         Ok((outcome, _)) => outcome.to_string(),
         Err(problem) => match problem.kind {
@@ -110,7 +110,7 @@ struct Taker<'a> {
 
 impl Taker<'_> {
     /// Takes one image if it can be decoded; what is taken is on the disk.
-    async fn take(&self, image: bytes::Bytes, label: &str) -> Result1 {
+    async fn take(&self, image: bytes::Bytes, label: &str) -> Attempt {
         let decoded = self.predictor.verify(image.clone()).await;
         decoded.map_err(|failure| Problem::from(&failure))?;
         let sample = Sample {
@@ -125,7 +125,7 @@ impl Taker<'_> {
 
     /// An entry for each image. Where there is one and it was refused, or none has an outcome, that is the request's
     /// problem.
-    fn answer(self, results: Vec<Result1>) -> Result<Response, Problem> {
+    fn answer(self, results: Vec<Attempt>) -> Result<Response, Problem> {
         if let [Ok((outcome, _))] = results[..]
             && let Some(problem) = keeping::refusal(outcome, self.now_ms)
         {
@@ -136,12 +136,12 @@ impl Taker<'_> {
         {
             return Err(first.clone());
         }
-        let is_new = |result: &Result1| matches!(result, Ok((outcome, _)) if outcome.is_kept() && *outcome != Outcome::Duplicate);
+        let is_new = |result: &Attempt| matches!(result, Ok((outcome, _)) if outcome.is_kept() && *outcome != Outcome::Duplicate);
         let status = match results.iter().all(is_new) {
             true => StatusCode::CREATED,
             false => StatusCode::OK,
         };
-        let entry = |result: Result1| match result {
+        let entry = |result: Attempt| match result {
             Ok((outcome, sha256)) => Entry::Taken {
                 outcome: outcome.to_string(),
                 sha256: sha256.to_string(),
