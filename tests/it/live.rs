@@ -17,8 +17,10 @@ mod client;
 #[cfg(target_os = "linux")]
 mod measure;
 
-/// One version in service has one thread, so that they can be counted.
-const SETTINGS: [&str; 4] = [
+/// One version in service has one thread, so that they can be counted. Of the log, which nobody reads on, only a few lines:
+/// a full pipe would stop whoever writes to it.
+const SETTINGS: [&str; 5] = [
+    "log.filter=sconce::app=info",
     "engine.instances=1",
     "http.threads=1",
     "http.drain_delay_ms=0",
@@ -108,6 +110,15 @@ struct Progress {
     over: AtomicBool,
 }
 
+/// Ends the asking when dropped, also by a failed assertion.
+struct Over<'a>(&'a Progress);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.over.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Progress {
     /// Asks until all is over; how many were answered.
     fn ask_along(&self, address: &str, champion: impl Fn(usize) -> u64, own: &BTreeMap<u64, Value>) -> usize {
@@ -158,6 +169,7 @@ fn two_hundred_promotions_under_load_fail_nobody() {
     let threads = settled_threads(&server);
     let series = server.get("/metrics").1.lines().count();
     let asked: usize = std::thread::scope(|scope| {
+        let over = Over(&progress);
         let ask = || progress.ask_along(&server.address, after, &own);
         let clients = [(); 4].map(|()| scope.spawn(ask));
         for number in 3..=203 {
@@ -165,7 +177,7 @@ fn two_hundred_promotions_under_load_fail_nobody() {
             server.promote(after(number));
             progress.done.store(number, Ordering::SeqCst);
         }
-        progress.over.store(true, Ordering::SeqCst);
+        drop(over);
         clients.into_iter().map(|client| client.join().unwrap()).sum()
     });
     assert!(asked > 203, "{asked} requests are no load");

@@ -35,6 +35,7 @@ fn a_thousand_promotions() {
         let (progress, times) = (Progress::default(), Times::default());
         let (mut rss, mut swaps) = (Vec::new(), Vec::new());
         std::thread::scope(|scope| {
+            let over = Over(&progress);
             for _ in 0..CLIENTS {
                 scope.spawn(|| paced(&progress, &server.address, (&champion, &own), &times));
             }
@@ -54,7 +55,7 @@ fn a_thousand_promotions() {
                 park_for(begun.elapsed());
                 progress.quiet.store(false, Ordering::SeqCst);
             }
-            progress.over.store(true, Ordering::SeqCst);
+            drop(over);
         });
         let [swapping, quiet] = times.map(|times| times.into_inner().unwrap());
         println!("{what}: RSS after each block, KiB: {rss:?}");
