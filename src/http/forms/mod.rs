@@ -4,11 +4,11 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use super::Config;
 use super::problem::{Kind, Problem, excerpt};
 use crate::predict::Picture;
-use serde::de::DeserializeOwned;
 
 mod base64;
 mod body;
