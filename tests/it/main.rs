@@ -10,6 +10,7 @@ mod bench_load;
 mod contract;
 mod doctor;
 mod feedback;
+mod gate;
 mod http;
 mod import;
 mod live;
