@@ -47,6 +47,26 @@ impl Default for DataRules {
     }
 }
 
+impl DataRules {
+    /// Tells, as `key: problem`, which value is out of its range.
+    pub fn check(&self) -> Result<(), String> {
+        let shares = [
+            ("max_source_share", self.max_source_share),
+            ("max_suspects", self.max_suspects),
+            ("alpha", self.alpha),
+        ];
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("{key}: 0 to 1 is possible"));
+            }
+        }
+        if !(1.0..=1000.0).contains(&self.suspicious_ratio) {
+            return Err("suspicious_ratio: 1 to 1000 is possible".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// A new example.
 #[derive(Clone, Copy, Debug)]
 pub struct NewExample<'a> {

@@ -85,6 +85,36 @@ fn one_source() -> DataRules {
 }
 
 #[test]
+fn rules_out_of_their_range_are_named() {
+    let check = |rules: DataRules, expected: &str| {
+        assert_eq!(rules.check().unwrap_err().split(':').next(), Some(expected));
+    };
+    assert_eq!(DataRules::default().check(), Ok(()));
+    let rules = DataRules::default();
+    check(
+        DataRules {
+            max_suspects: 1.5,
+            ..rules
+        },
+        "max_suspects",
+    );
+    check(
+        DataRules {
+            alpha: f64::NAN,
+            ..rules
+        },
+        "alpha",
+    );
+    check(
+        DataRules {
+            suspicious_ratio: 0.5,
+            ..rules
+        },
+        "suspicious_ratio",
+    );
+}
+
+#[test]
 fn honest_examples_pass_however_hard_they_are() {
     for hard in [0.0, 0.2, 0.5, 1.0] {
         let mut made = Made::default();
