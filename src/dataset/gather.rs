@@ -70,29 +70,8 @@ impl Gathered {
             dropped,
         };
         if dropped.conflicting > 0 {
-            retain(&mut dataset, |hash| {
-                self.seen.get(hash).is_none_or(|seen| !seen.conflicting)
-            });
+            dataset.retain(|hash| self.seen.get(hash).is_none_or(|seen| !seen.conflicting));
         }
         dataset
     }
-}
-
-/// Keeps the images whose hash passes, in their order and in their memory.
-fn retain(dataset: &mut Dataset, keeps: impl Fn(&[u8; 32]) -> bool) {
-    let numbers = dataset.input.len();
-    let mut kept = 0;
-    for index in 0..dataset.len() {
-        if keeps(&dataset.hashes[index]) {
-            dataset.hashes[kept] = dataset.hashes[index];
-            dataset.labels[kept] = dataset.labels[index];
-            dataset
-                .tensors
-                .copy_within(index * numbers..(index + 1) * numbers, kept * numbers);
-            kept += 1;
-        }
-    }
-    dataset.hashes.truncate(kept);
-    dataset.labels.truncate(kept);
-    dataset.tensors.truncate(kept * numbers);
 }

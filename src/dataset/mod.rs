@@ -17,6 +17,7 @@ mod idx;
 mod labels;
 mod listing;
 mod samples;
+mod select;
 mod source;
 
 use gather::Gathered;
@@ -241,7 +242,8 @@ fn check_memory(source: &Source, images: usize, input: Input) -> Result<(), Data
     Err(DatasetError::format(source.path(), problem))
 }
 
-fn is_held_out(hash: &[u8; 32]) -> bool {
+/// Whether an image of this sha256 is never trained on: see [`Dataset::split`].
+pub fn is_held_out(hash: &[u8; 32]) -> bool {
     hash.iter()
         .fold(0, |rest, &byte| (rest * 256 + u32::from(byte)) % 10)
         == 0

@@ -24,6 +24,8 @@ pub enum Stream {
     Folds,
     /// Inputs on which a plan is held against its definition.
     Golden,
+    /// Images that are replayed.
+    Replay,
 }
 
 impl Rng {

@@ -46,6 +46,17 @@ impl Store {
         rows.into_iter().map(example).collect()
     }
 
+    /// Erased images, by sha256: the `limit` (at most [`super::MAX_PAGE`]) that follow `after`.
+    pub async fn erased(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, StoreError> {
+        let sought = "SELECT sha256 FROM tombstones WHERE sha256 > $1 ORDER BY sha256 LIMIT $2";
+        let rows: Vec<String> = sqlx::query_scalar(sought)
+            .bind(after.map(Digest::to_string).unwrap_or_default())
+            .bind(page(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|sha256| parsed(sha256)).collect()
+    }
+
     /// Records that a version learnt from these images. Gives back those of them that are erased, by sha256: whoever
     /// erased them before this call was not told of the version.
     pub async fn learnt(

@@ -93,6 +93,8 @@ async fn what_is_erased_is_gone_and_stays_away() {
     assert_eq!(sampled, Outcome::Erased);
     assert_eq!(store.keep(&kept("a", "A")).await.unwrap(), Keeping::Erased);
     assert_eq!(store.blob(&gone).await.unwrap(), None);
+    assert_eq!(store.erased(None, 9).await.unwrap(), [gone]);
+    assert_eq!(store.erased(Some(&gone), 9).await.unwrap(), []);
     // Twice is as once, and a version that was learning meanwhile is told.
     let again = store.erase(&gone, NOW).await.unwrap();
     assert_eq!((again.predictions, again.labels, again.image), (0, 0, false));
