@@ -24,6 +24,7 @@ mod openapi;
 mod part;
 mod predict;
 mod restart;
+mod retrain;
 mod serve;
 mod table;
 mod train;
@@ -63,6 +64,8 @@ enum Command {
     Serve(serve::Args),
     /// Train a new version of a model
     Train(train::Args),
+    /// Learn from feedback: a new version, and the gate's word on it
+    Retrain(Box<retrain::Args>),
     /// Evaluate a version on labelled images
     Evaluate(evaluate::Args),
     /// Classify image files without a server
@@ -92,6 +95,12 @@ pub(crate) enum CliError {
     /// Something that was given (a model, data, an image) is not right.
     #[error("{0}")]
     Data(String),
+    /// The disk is full or refuses.
+    #[error("{0}")]
+    Disk(String),
+    /// Somebody else was there first; later it may work.
+    #[error("{0}")]
+    Busy(String),
     /// The work itself failed.
     #[error("{0}")]
     Failed(String),
@@ -110,6 +119,8 @@ impl CliError {
             Self::Usage(_) => 64,
             Self::Data(_) => 65,
             Self::Failed(_) => 70,
+            Self::Disk(_) => 74,
+            Self::Busy(_) => 75,
             Self::Unhealthy(_) => 1,
             Self::Refused(_) => 3,
         }
@@ -117,7 +128,7 @@ impl CliError {
 }
 
 /// Runs the program: 0 when all is well, 64 for a wrong command line or configuration, 65 for wrong data, 1 for an
-/// unhealthy server, 3 for a refusal by the gate, 70 else.
+/// unhealthy server, 3 for a refusal by the gate, 74 for the disk, 75 for what may work later, 70 else.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -141,11 +152,12 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, common: &Common) -> Result<(), CliError> {
     if command.computes() {
-        restart::to_compute(matches!(command, Command::Train(_)))?;
+        restart::to_compute(matches!(command, Command::Train(_) | Command::Retrain(_)))?;
     }
     match command {
         Command::Serve(args) => serve::run(&args, common),
         Command::Train(args) => train::run(&args, common),
+        Command::Retrain(args) => retrain::run(&args, common),
         Command::Evaluate(args) => evaluate::run(&args, common),
         Command::Predict(args) => predict::run(&args, common),
         Command::Bench(args) => bench::run(&args, common),
@@ -164,6 +176,7 @@ impl Command {
         match self {
             Self::Serve(_)
             | Self::Train(_)
+            | Self::Retrain(_)
             | Self::Evaluate(_)
             | Self::Predict(_)
             | Self::Doctor(_)

@@ -36,10 +36,17 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
             return Err((key.to_owned(), problem.to_owned()));
         }
     }
-    let store = config.store.check();
-    store.map_err(|text| key_and_problem(&format!("store.{text}")))?;
     config.http.check().map_err(|text| key_and_problem(&text))?;
     config.engine.check().map_err(|text| key_and_problem(&text))?;
+    let sections = [
+        ("store", config.store.check()),
+        ("retrain", config.retrain.check()),
+        ("gate", config.gate.check()),
+        ("intake", config.intake.check()),
+    ];
+    for (section, checked) in sections {
+        checked.map_err(|text| key_and_problem(&format!("{section}.{text}")))?;
+    }
     let log = config.log.check();
     log.map_err(|error| key_and_problem(&error.to_string()))
 }

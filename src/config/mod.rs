@@ -9,8 +9,9 @@ use figment::providers::Serialized;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::tune::Asked;
+use crate::evaluate::gate;
 use crate::model::ModelName;
-use crate::{batcher, engine, http, preprocess, service, store, telemetry};
+use crate::{batcher, engine, http, preprocess, retrain, service, store, telemetry};
 
 pub(crate) mod environment;
 mod limits;
@@ -43,6 +44,12 @@ pub struct Config {
     pub service: service::Config,
     /// What is kept.
     pub store: store::Config,
+    /// Retraining.
+    pub retrain: retrain::Config,
+    /// What a new version must show before it may answer.
+    pub gate: gate::Rules,
+    /// What is asked of new examples before they are learnt from.
+    pub intake: gate::DataRules,
     /// Logs.
     pub log: telemetry::logging::Config,
 }
@@ -76,6 +83,9 @@ impl Default for Config {
             engine: engine::Config::default(),
             service: service::Config::default(),
             store: store::Config::default(),
+            retrain: retrain::Config::default(),
+            gate: gate::Rules::default(),
+            intake: gate::DataRules::default(),
             log: telemetry::logging::Config::default(),
         }
     }

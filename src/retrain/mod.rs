@@ -1,7 +1,31 @@
-//! The learning pipeline: what may be asked of it, and what it tells while it runs.
+//! The learning pipeline: from what came in to a version that the gate blesses, or does not.
+//!
+//! Data → train → stage → gate → promote, each step safe to be killed in and begun again (docs/retraining.md).
 
+mod comparison;
+mod config;
+mod error;
+mod incoming;
+mod library;
+mod material;
 mod progress;
+mod publication;
+mod replay;
 mod request;
+mod run;
+mod screen;
+mod shelf;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod work;
 
+pub use comparison::{Compared, Comparison, compare};
+pub use config::Config;
+pub use error::{Fault, RetrainError};
+pub use incoming::Incoming;
 pub use progress::{EpochDone, Finished, Phase, Progress};
+pub use publication::{Judged, Trained, reports};
 pub use request::{DatasetName, Request, RequestError};
+pub use run::{Listener, Outcome, Place, run};
+pub use screen::{Finding, Screened, screen};

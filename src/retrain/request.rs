@@ -26,7 +26,7 @@ pub struct Request {
     /// Learn from feedback without replay, knowing that what is not in it is forgotten.
     #[serde(default)]
     pub without_replay: bool,
-    /// The version to begin from and to be compared with; unset: the champion.
+    /// The version to begin from; unset: the champion, with which the gate compares in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Version>,
     /// Layers with weights, counted from the input, that stay as the parent has them.

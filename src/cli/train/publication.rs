@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::dataset::Dataset;
 use crate::engine::Plan;
-use crate::evaluate::{self, Report};
+use crate::evaluate::Report;
 use crate::model::{Version, Weights};
-use crate::registry::{Manifest, WeightsFile};
+use crate::retrain::{Judged, Trained, reports};
 use crate::train::Fitted;
 
 use super::super::models;
@@ -21,7 +21,7 @@ const WARM_UP_BATCH: usize = 64;
 /// Evaluates and publishes; returns what to tell at the terminal.
 pub(super) fn publish(subject: &Subject, fitted: &Fitted, command: &str) -> Result<String, CliError> {
     let reports = evaluate(subject, &fitted.weights)?;
-    let manifest = manifest(subject, fitted, command, &reports)?;
+    let manifest = trained(subject, fitted, command).manifest(&reports);
     let (registry, name) = (&subject.registry, subject.name());
     registry.keep_champion(name).map_err(failed)?;
     let version = registry
@@ -36,52 +36,32 @@ fn evaluate(subject: &Subject, weights: &Weights) -> Result<Vec<(&'static str, R
     // The version's number is not known before it is published, and plays no part in the answers.
     let plan = Plan::compile(Version::FIRST, &subject.graph, weights, &subject.target).map_err(failed)?;
     plan.warm_up(WARM_UP_BATCH).map_err(failed)?;
-    let report = |data: &Dataset, indices: &[usize]| {
-        let probabilities = evaluate::probabilities(&plan, data, indices).map_err(failed)?;
-        let labels: Vec<u32> = indices.iter().map(|&index| data.labels[index]).collect();
-        evaluate::report(&probabilities, &labels, &subject.entry.spec.labels).map_err(failed)
-    };
-    let mut reports = Vec::new();
-    if let Some(test) = &subject.test {
-        let all: Vec<usize> = (0..test.len()).collect();
-        reports.push(("test", report(test, &all)?));
-    }
-    if !subject.split.hold_out.is_empty() {
-        reports.push(("hold_out", report(&subject.data, &subject.split.hold_out)?));
-    }
-    Ok(reports)
+    let test = subject.test.as_ref().map(|data| Judged {
+        name: "test",
+        data,
+        indices: (0..data.len()).collect(),
+    });
+    let held_out = &subject.split.hold_out;
+    let hold_out = (!held_out.is_empty()).then(|| Judged {
+        name: "hold_out",
+        data: &subject.data,
+        indices: held_out.clone(),
+    });
+    let parts: Vec<Judged<'_>> = test.into_iter().chain(hold_out).collect();
+    reports(&plan, &parts, &subject.entry.spec.labels).map_err(failed)
 }
 
-/// Holds nothing that changes from one run of `command` to the next.
-fn manifest(
-    subject: &Subject,
-    fitted: &Fitted,
-    command: &str,
-    reports: &[(&'static str, Report)],
-) -> Result<Manifest, CliError> {
-    // By way of text, in which an f32 of 0.3 is 0.3.
-    let config = serde_json::to_string(&subject.config).map_err(failed)?;
-    let mut training: Map<String, Value> = serde_json::from_str(&config).map_err(failed)?;
-    training.insert("recipe".to_owned(), json!(subject.recipe));
-    training.insert("epochs_run".to_owned(), json!(fitted.history.epochs.len()));
-    training.insert("kept_epoch".to_owned(), json!(fitted.kept_epoch));
-    let mut evaluation = Map::new();
-    for (part, report) in reports {
-        evaluation.insert((*part).to_owned(), serde_json::to_value(report).map_err(failed)?);
-    }
-    Ok(Manifest {
-        format: Manifest::FORMAT,
-        weights: WeightsFile::default(),
-        architecture: subject.entry.spec.architecture.clone(),
-        parameters: subject.graph.parameters(),
+fn trained<'a>(subject: &'a Subject, fitted: &'a Fitted, command: &'a str) -> Trained<'a> {
+    Trained {
+        spec: &subject.entry.spec,
+        graph: &subject.graph,
+        fitted,
+        config: &subject.config,
         parent: subject.parent,
-        sconce: env!("CARGO_PKG_VERSION").to_owned(),
-        command: command.to_owned(),
-        seed: subject.config.seed,
+        command,
         data: data(subject),
-        training: Value::Object(training),
-        evaluation: Value::Object(evaluation),
-    })
+        further: vec![("recipe", json!(subject.recipe))],
+    }
 }
 
 fn data(subject: &Subject) -> Value {

@@ -39,8 +39,6 @@ pub struct Rules {
     pub max_latency_ratio: f64,
     /// Verdicts on the same images from which on one warns that they wear out.
     pub max_uses: usize,
-    /// What is asked of new examples.
-    pub data: DataRules,
 }
 
 impl Default for Rules {
@@ -53,8 +51,34 @@ impl Default for Rules {
             max_ece_rise: 0.01,
             max_latency_ratio: 1.2,
             max_uses: 20,
-            data: DataRules::default(),
         }
+    }
+}
+
+impl Rules {
+    /// Tells, as `key: problem`, which value is out of its range.
+    pub fn check(&self) -> Result<(), String> {
+        let shares = [
+            ("margin", self.margin),
+            ("alpha", self.alpha),
+            ("max_class_drop", self.max_class_drop),
+            ("max_ece_rise", self.max_ece_rise),
+        ];
+        for (key, value) in shares {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("{key}: 0 to 1 is possible"));
+            }
+        }
+        if !(1..=10_000_000).contains(&self.min_images) {
+            return Err("min_images: 1 to 10000000 is possible".to_owned());
+        }
+        if !(1.0..=1000.0).contains(&self.max_latency_ratio) {
+            return Err("max_latency_ratio: 1 to 1000 is possible".to_owned());
+        }
+        if !(1..=10_000_000).contains(&self.max_uses) {
+            return Err("max_uses: 1 to 10000000 is possible".to_owned());
+        }
+        Ok(())
     }
 }
 

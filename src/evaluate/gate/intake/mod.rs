@@ -60,6 +60,11 @@ impl DataRules {
                 return Err(format!("{key}: 0 to 1 is possible"));
             }
         }
+        for (key, value) in [("min_new", self.min_new), ("min_per_class", self.min_per_class)] {
+            if !(1..=1_000_000).contains(&value) {
+                return Err(format!("{key}: 1 to 1000000 is possible"));
+            }
+        }
         if !(1.0..=1000.0).contains(&self.suspicious_ratio) {
             return Err("suspicious_ratio: 1 to 1000 is possible".to_owned());
         }

@@ -1,0 +1,83 @@
+//! A dataset of the configured folder: found by its name, read without what was erased.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::dataset::{Dataset, DatasetError, Part, Source, Split};
+use crate::model::Spec;
+use crate::preprocess::Limits;
+
+use super::{DatasetName, RetrainError};
+
+/// A dataset with its parts.
+pub(super) struct Library {
+    pub(super) name: DatasetName,
+    /// Its training part.
+    pub(super) train: Dataset,
+    /// That part's sides.
+    pub(super) split: Split,
+    /// Its test part, where it has one.
+    pub(super) test: Option<Dataset>,
+}
+
+/// The path of a dataset: found by listing, so that no caller's text is ever part of a path. None where it is not there.
+pub(super) fn find(folder: &Path, name: &DatasetName) -> Result<Option<PathBuf>, RetrainError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(|error| RetrainError::folder(folder, error))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| RetrainError::folder(folder, error))?;
+        if entry.file_name() == name.as_str() {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}
+
+impl Library {
+    /// Reads both parts as the model takes them, without the images in `without`.
+    pub(super) fn read(
+        name: &DatasetName,
+        path: &Path,
+        model: (&Spec, &Limits),
+        without: &HashSet<[u8; 32]>,
+    ) -> Result<Self, RetrainError> {
+        let (spec, limits) = model;
+        let read = |part| -> Result<Dataset, DatasetError> {
+            let mut data = Dataset::read(&Source::detect(path, part)?, spec, limits)?;
+            data.retain(|hash| !without.contains(hash));
+            Ok(data)
+        };
+        let train = read(Part::Train)?;
+        let test = match read(Part::Test) {
+            Err(DatasetError::NoPart { .. }) => None,
+            read => Some(read?),
+        };
+        Ok(Self {
+            name: name.clone(),
+            split: train.split(),
+            test: test.filter(|data| !data.is_empty()),
+            train,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_by_listing_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let below = folder.path().join("sets");
+        let name = |text: &str| text.parse::<DatasetName>().unwrap();
+        assert_eq!(find(&below, &name("digits")).unwrap(), None);
+        fs::create_dir_all(below.join("digits")).unwrap();
+        fs::create_dir_all(folder.path().join("other")).unwrap();
+        assert_eq!(find(&below, &name("digits")).unwrap(), Some(below.join("digits")));
+        assert_eq!(find(&below, &name("other")).unwrap(), None);
+        assert_eq!(find(&below, &name("digit")).unwrap(), None);
+    }
+}

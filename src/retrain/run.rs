@@ -1,0 +1,389 @@
+//! A run, from the request to its outcome.
+
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::engine::{self, Plan, Precision, Target};
+use crate::evaluate::gate::Rules;
+use crate::evaluate::probabilities;
+use crate::model::{Graph, ModelName, Version, Weights};
+use crate::preprocess::{Limits, Preprocessor};
+use crate::registry::{Entry, Loaded, Registry};
+use crate::store::{self, Example};
+use crate::train::{self, Event, Fitted, History, Task};
+
+use super::library::{self, Library};
+use super::material::Material;
+use super::shelf::Shelf;
+use super::work::{self, Work};
+use super::{
+    Comparison, Config, DatasetName, EpochDone, Finished, Incoming, Phase, Progress, Request, RequestError,
+    RetrainError, Screened, screen,
+};
+
+/// Where a run reads and writes.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The models.
+    pub registry: Registry,
+    /// The store.
+    pub store: store::Config,
+    /// What a request does not say.
+    pub config: Config,
+    /// What the gate asks.
+    pub rules: Rules,
+    /// What an image may cost.
+    pub images: Limits,
+    /// How versions are served.
+    pub engine: engine::Config,
+    /// The run's own folder; a run that was killed there goes on.
+    pub work: PathBuf,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// In short.
+    pub finished: Finished,
+    /// What the gate found, where it was asked.
+    pub comparison: Option<Comparison>,
+}
+
+/// Told of every event; where it fails the run ends.
+pub type Listener<'a> = dyn FnMut(&Progress) -> io::Result<()> + 'a;
+
+/// Runs on the calling thread. May be killed at any time: what it published is whole, and the next call with the same
+/// request and folder goes on, and makes no version twice.
+///
+/// # Errors
+///
+/// What hinders it; that the gate refuses is an outcome.
+pub fn run(request: &Request, place: &Place, listener: &mut Listener<'_>) -> Result<Outcome, RetrainError> {
+    request.check()?;
+    let outcome = Run::open(request, place, listener)?.all()?;
+    listener(&Progress::Finished(outcome.finished.clone())).map_err(RetrainError::Listener)?;
+    Ok(outcome)
+}
+
+pub(super) struct Run<'a> {
+    pub(super) request: &'a Request,
+    pub(super) place: &'a Place,
+    pub(super) listener: &'a mut Listener<'a>,
+    pub(super) shelf: Shelf,
+    pub(super) work: Work,
+    pub(super) entry: Entry,
+    pub(super) graph: Graph,
+    /// None where the model has no version yet: then it begins from fresh weights.
+    pub(super) parent: Option<Loaded>,
+    /// How versions are served.
+    pub(super) target: Target,
+}
+
+impl<'a> Run<'a> {
+    /// Reads everything but images.
+    fn open(
+        request: &'a Request,
+        place: &'a Place,
+        listener: &'a mut Listener<'a>,
+    ) -> Result<Self, RetrainError> {
+        let entry = place.registry.entry(&request.model)?;
+        let work = Work::open(&place.work, request)?;
+        let parent = match &work.plan {
+            Some(plan) => plan.parent,
+            None if entry.versions.is_empty() && request.parent.is_none() => None,
+            None => Some(request.parent.map_or_else(|| entry.champion(), Ok)?),
+        };
+        let load = |version| place.registry.load(&entry.name, version);
+        let parent = parent.map(load).transpose()?;
+        let invalid = |error| RetrainError::Data(format!("model '{}': {error}", entry.name));
+        let graph = entry.spec.graph().map_err(invalid)?;
+        check_freeze(request, &graph)?;
+        Ok(Self {
+            target: place.engine.open()?,
+            shelf: Shelf::open(&place.store)?,
+            request,
+            place,
+            listener,
+            work,
+            entry,
+            graph,
+            parent,
+        })
+    }
+
+    fn all(mut self) -> Result<Outcome, RetrainError> {
+        self.phase(Phase::Data)?;
+        let staged = self.staged()?;
+        let (incoming, material) = self.material(staged)?;
+        if staged.is_none() {
+            let reasons = self.screened(&incoming)?;
+            if !reasons.is_empty() {
+                return Ok(Outcome::without_version(Some(false), reasons));
+            }
+        }
+        self.note(format!("learns from {}", material.text))?;
+        if self.request.dry_run {
+            return Ok(Outcome::without_version(None, Vec::new()));
+        }
+        let version = match staged {
+            Some(version) => version,
+            None => {
+                self.begin(&incoming, &material)?;
+                let fitted = self.train(&material)?;
+                self.stage(&fitted, &material)?
+            }
+        };
+        self.prove(version, &material)
+    }
+
+    /// Reads and mixes the images: those that an interrupted run set out with, unless they are not there any more.
+    fn material(&mut self, staged: Option<Version>) -> Result<(Incoming, Material), RetrainError> {
+        let examples = match self.request.feedback {
+            true => self.shelf.examples(&self.entry.name)?,
+            false => Vec::new(),
+        };
+        if let Some(plan) = &self.work.plan {
+            let (incoming, material) = self.mixed(plan.known(examples.clone()))?;
+            if staged.is_some() || material.data.sha256() == plan.data {
+                return Ok((incoming, material));
+            }
+            self.note(
+                "the images of the interrupted run are not all there any more: it begins anew".to_owned(),
+            )?;
+        }
+        let (incoming, material) = self.mixed(examples)?;
+        if incoming.unreadable > 0 {
+            let left_out = incoming.unreadable;
+            self.note(format!(
+                "{left_out} images of the store cannot be read and are left out"
+            ))?;
+        }
+        let nothing = match self.request.feedback {
+            true => incoming.split.train.is_empty(),
+            false => material.split.train.is_empty(),
+        };
+        if nothing {
+            let text = format!("there is nothing to learn from for model '{}'", self.entry.name);
+            return Err(RetrainError::Data(text));
+        }
+        Ok((incoming, material))
+    }
+
+    fn mixed(&self, examples: Vec<Example>) -> Result<(Incoming, Material), RetrainError> {
+        let (spec, limits) = (&self.entry.spec, &self.place.images);
+        let incoming = Incoming::read(&self.shelf, examples, spec, limits)?;
+        let mut without = self.shelf.erased()?;
+        // What came in is what its sources say, whatever a dataset says of the same image.
+        without.extend(&incoming.data.hashes);
+        let library = self.library(&without)?;
+        let reservoir = self.place.config.reservoir;
+        let material = Material::mix(self.request, spec, &incoming, library.as_ref(), reservoir);
+        Ok((incoming, material))
+    }
+
+    /// The dataset asked for, else the one that the parent learnt from, where it is there.
+    fn library(&self, without: &HashSet<[u8; 32]>) -> Result<Option<Library>, RetrainError> {
+        let folder = &self.place.config.datasets;
+        let inherited = || -> Option<DatasetName> {
+            let name = self.parent.as_ref()?.manifest.data.get("name")?;
+            name.as_str()?.parse().ok()
+        };
+        let Some(name) = self.request.dataset.clone().or_else(inherited) else {
+            return self.no_library("the parent's manifest names none");
+        };
+        let Some(path) = library::find(folder, &name)? else {
+            let text = format!("there is no dataset '{name}' in {}", folder.display());
+            return match self.request.dataset {
+                Some(_) => Err(RetrainError::Data(text)),
+                None => self.no_library(&text),
+            };
+        };
+        Library::read(&name, &path, (&self.entry.spec, &self.place.images), without).map(Some)
+    }
+
+    fn no_library(&self, why: &str) -> Result<Option<Library>, RetrainError> {
+        if self.request.without_replay {
+            return Ok(None);
+        }
+        let problem = format!("must be named: there is none to replay ({why})");
+        let key = "dataset";
+        Err(RequestError { key, problem }.into())
+    }
+
+    /// The reasons for which the images may not be learnt from.
+    fn screened(&mut self, incoming: &Incoming) -> Result<Vec<String>, RetrainError> {
+        if !self.request.feedback {
+            return Ok(Vec::new());
+        }
+        let champion = match self.entry.aliases.champion {
+            Some(version) => {
+                let plan = self.compiled(&self.place.registry.load(&self.entry.name, version)?)?;
+                let all: Vec<usize> = (0..incoming.data.len()).collect();
+                Some(probabilities(&plan, &incoming.data, &all)?)
+            }
+            None => None,
+        };
+        let screened = Screened {
+            incoming,
+            champion: champion.as_deref(),
+            names: &self.entry.spec.labels,
+        };
+        let findings = screen(&screened, &self.place.config);
+        let mut reasons = Vec::new();
+        for finding in findings {
+            if !finding.passed {
+                reasons.push(finding.text.clone());
+            }
+            self.tell(&Progress::Check {
+                check: finding.check.to_owned(),
+                passed: finding.passed,
+                text: finding.text,
+            })?;
+        }
+        Ok(reasons)
+    }
+
+    /// Writes the plan, unless an interrupted run goes on by it.
+    fn begin(&mut self, incoming: &Incoming, material: &Material) -> Result<(), RetrainError> {
+        let data = material.data.sha256();
+        if self.work.plan.as_ref().is_some_and(|plan| plan.data == data) {
+            return Ok(());
+        }
+        let parent = self.parent.as_ref().map(|parent| parent.version);
+        self.work
+            .begin(work::Plan::new(self.request, parent, &incoming.examples, data))
+    }
+
+    fn train(&mut self, material: &Material) -> Result<Fitted, RetrainError> {
+        self.phase(Phase::Train)?;
+        let (request, spec) = (self.request, &self.entry.spec);
+        let config = self.place.config.training(request, spec.augment);
+        let (initial, target) = (self.initial()?, self.training_target()?);
+        let checkpoint = self.work.checkpoint();
+        let task = Task {
+            graph: &self.graph,
+            initial: &initial,
+            data: &material.data,
+            split: &material.split,
+            background: &Preprocessor::new(Arc::new(spec.clone())).background(),
+            config: &config,
+            device: &target.device,
+            checkpoint: Some(&checkpoint),
+            time: request.minutes.map(minutes),
+        };
+        let listener = &mut *self.listener;
+        let mut failure = None;
+        let fitted = train::fit(task, &mut |event| {
+            let Event::Epoch(history) = event else {
+                return ControlFlow::Continue(());
+            };
+            let told =
+                epoch(history, config.epochs).map_or(Ok(()), |epoch| listener(&Progress::Epoch(epoch)));
+            match told {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failure = Some(error);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        match failure {
+            Some(error) => Err(RetrainError::Listener(error)),
+            None => Ok(fitted?),
+        }
+    }
+
+    /// The weights before the first step.
+    fn initial(&self) -> Result<Weights, RetrainError> {
+        let seed = self.request.seed;
+        let weights = match &self.parent {
+            Some(parent) => parent.weights.clone(),
+            None => Weights::initialise(&self.graph, seed)?,
+        };
+        match self.request.new_head {
+            true => Ok(weights.with_fresh_head(&self.graph, seed)?),
+            false => Ok(weights),
+        }
+    }
+
+    fn training_target(&self) -> Result<Target, RetrainError> {
+        let config = engine::Config {
+            device: self.place.config.device,
+            precision: Precision::F32,
+            ..self.place.engine.clone()
+        };
+        Ok(config.open()?)
+    }
+
+    /// The plan that would serve a version.
+    pub(super) fn compiled(&self, loaded: &Loaded) -> Result<Arc<Plan>, RetrainError> {
+        let plan = Plan::compile(loaded.version, &loaded.graph, &loaded.weights, &self.target);
+        Ok(plan?)
+    }
+
+    pub(super) fn name(&self) -> &ModelName {
+        &self.entry.name
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) -> Result<(), RetrainError> {
+        self.tell(&Progress::Phase { phase })
+    }
+
+    pub(super) fn note(&mut self, text: String) -> Result<(), RetrainError> {
+        self.tell(&Progress::Note { text })
+    }
+
+    pub(super) fn tell(&mut self, event: &Progress) -> Result<(), RetrainError> {
+        (self.listener)(event).map_err(RetrainError::Listener)
+    }
+}
+
+impl Outcome {
+    fn without_version(blessed: Option<bool>, reasons: Vec<String>) -> Self {
+        let finished = Finished {
+            version: None,
+            blessed,
+            reasons,
+            promoted: false,
+        };
+        Self {
+            finished,
+            comparison: None,
+        }
+    }
+}
+
+fn check_freeze(request: &Request, graph: &Graph) -> Result<(), RequestError> {
+    let layers = graph.layers();
+    if request.freeze < layers {
+        return Ok(());
+    }
+    Err(RequestError {
+        key: "freeze",
+        problem: format!("must be below {layers}, the network's layers with weights"),
+    })
+}
+
+/// A week at most: longer ones mean no end.
+fn minutes(minutes: f64) -> Duration {
+    Duration::from_secs_f64((minutes * 60.0).min(604_800.0))
+}
+
+/// The last epoch's figures.
+fn epoch(history: &History, epochs: usize) -> Option<EpochDone> {
+    let record = history.epochs.last()?;
+    let spent: f64 = history.epochs.iter().map(|epoch| f64::from(epoch.seconds)).sum();
+    let left = epochs.saturating_sub(record.epoch) as f64;
+    Some(EpochDone {
+        epoch: record.epoch,
+        epochs,
+        loss: f64::from(record.train.loss),
+        accuracy: f64::from(record.train.accuracy),
+        hold_out_accuracy: record.valid.map(|score| f64::from(score.accuracy)),
+        eta_seconds: left * spent / record.epoch as f64,
+    })
+}

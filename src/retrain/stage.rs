@@ -1,0 +1,210 @@
+//! From trained weights to a version, and from a version to the champion, or not.
+
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+use crate::engine::Plan;
+use crate::evaluate::gate::Slice;
+use crate::model::Version;
+use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
+use crate::store::Digest;
+use crate::train::Fitted;
+
+use super::material::Material;
+use super::run::Run;
+use super::{
+    Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, reports,
+};
+
+/// Largest batch the plan is tried with before it is evaluated.
+const WARM_UP_BATCH: usize = 64;
+/// Where the manifest's `training` keeps the run's id.
+const RUN: &str = "run";
+/// Who changes the aliases.
+const AUTHOR: &str = "retrain";
+
+impl Run<'_> {
+    /// The version that a run before this one has published by the same plan.
+    pub(super) fn staged(&self) -> Result<Option<Version>, RetrainError> {
+        let Some(plan) = &self.work.plan else {
+            return Ok(None);
+        };
+        for &version in self.entry.versions.iter().rev() {
+            let manifest = self.place.registry.manifest(self.name(), version)?;
+            if manifest.training.get(RUN).and_then(Value::as_str) == Some(&plan.run) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Evaluates and publishes.
+    pub(super) fn stage(&mut self, fitted: &Fitted, material: &Material) -> Result<Version, RetrainError> {
+        self.phase(Phase::Stage)?;
+        let spec = &self.entry.spec;
+        // The version's number is not known before it is published, and plays no part in the answers.
+        let plan = Plan::compile(Version::FIRST, &self.graph, &fitted.weights, &self.target)?;
+        plan.warm_up(WARM_UP_BATCH)?;
+        let parts = material.golden.parts().into_iter().map(|(name, indices)| Judged {
+            name,
+            data: &material.golden.data,
+            indices,
+        });
+        let reports = reports(&plan, &parts.collect::<Vec<_>>(), &spec.labels)?;
+        let request =
+            serde_json::to_string(self.request).expect("a request has string keys and plain values");
+        let trained = Trained {
+            spec,
+            graph: &self.graph,
+            fitted,
+            config: &self.place.config.training(self.request, spec.augment),
+            parent: self.parent.as_ref().map(|parent| parent.version),
+            command: &format!("sconce retrain --request - <<< '{request}'"),
+            data: material.told.clone(),
+            further: vec![
+                ("request", json!(self.request)),
+                ("trigger", json!(format!("it learnt from {}", material.text))),
+                (RUN, json!(self.work.plan.as_ref().map(|plan| &plan.run))),
+            ],
+        };
+        let (registry, name) = (&self.place.registry, self.name());
+        registry.keep_champion(name)?;
+        Ok(registry.publish(name, &fitted.weights, trained.manifest(&reports))?)
+    }
+
+    /// Has the gate compare a published version with the champion, and promotes it where the gate allows.
+    pub(super) fn prove(&mut self, version: Version, material: &Material) -> Result<Outcome, RetrainError> {
+        let erased = self.record_learnt(version)?;
+        let registry = &self.place.registry;
+        self.entry = registry.entry(&self.request.model)?;
+        let champion = self.entry.aliases.champion;
+        let reason = format!("it learnt from {}", material.text);
+        if self.was_promoted(version)? {
+            return self.outcome(version, Some(true), Vec::new(), None);
+        }
+        if champion != Some(version) {
+            let author = author(&reason);
+            registry.set_alias(self.name(), Alias::Challenger, Some(version), &author)?;
+        }
+        if erased > 0 {
+            let text = format!("{erased} of the images that it learnt from are erased");
+            return self.outcome(version, Some(false), vec![text], None);
+        }
+        let champion = match champion {
+            Some(champion) if champion != version => champion,
+            // There is nothing to compare it with. A model's only version answers; else a person names the champion.
+            _ => return self.outcome(version, None, Vec::new(), None),
+        };
+        if material.golden.data.is_empty() {
+            let text = "there are no images to compare it with the champion on".to_owned();
+            return self.outcome(version, Some(false), vec![text], None);
+        }
+        self.phase(Phase::Gate)?;
+        let comparison = self.compared([champion, version], material)?;
+        for check in comparison.checks() {
+            self.tell(&check)?;
+        }
+        let kept = comparison.kept(SystemTime::now());
+        self.place.registry.keep_verdict(self.name(), version, &kept)?;
+        let mut reasons = comparison.verdict.reasons.clone();
+        if comparison.verdict.blessed && self.request.promote {
+            self.phase(Phase::Promote)?;
+            reasons.extend(self.promote(version, champion, &reason)?);
+        }
+        let blessed = comparison.verdict.blessed;
+        self.outcome(version, Some(blessed), reasons, Some(comparison))
+    }
+
+    /// Tells the store what a version learnt from; how much of it is erased.
+    fn record_learnt(&self, version: Version) -> Result<usize, RetrainError> {
+        let images: Vec<Digest> = match &self.work.plan {
+            Some(plan) => plan.trained_on()?,
+            None => Vec::new(),
+        };
+        Ok(self.shelf.learnt(self.name(), version, &images)?.len())
+    }
+
+    /// Whether a run before this one was killed after it promoted the version, which somebody may have taken back since.
+    /// A line that no later one goes on from was not carried out.
+    fn was_promoted(&self, version: Version) -> Result<bool, RetrainError> {
+        let mut changes = self.place.registry.history(self.name())?;
+        changes.retain(|change| change.alias == Alias::Champion);
+        let champion = self.entry.aliases.champion;
+        let after = changes.iter().skip(1).map(|change| change.from).chain([champion]);
+        let mut both = changes.iter().zip(after);
+        Ok(both.any(|(change, after)| {
+            (change.action, change.to, after) == (Action::Promote, Some(version), Some(version))
+        }))
+    }
+
+    /// On the bytes that would serve, read from the disk.
+    fn compared(&self, versions: [Version; 2], material: &Material) -> Result<Comparison, RetrainError> {
+        let (registry, golden) = (&self.place.registry, &material.golden);
+        let champion = registry.load(self.name(), versions[0])?;
+        let challenger = registry.load(self.name(), versions[1])?;
+        let plans = [self.compiled(&champion)?, self.compiled(&challenger)?];
+        let slice = match self.request.feedback {
+            true => ("feedback", golden.incoming()),
+            false => ("all images", (0..golden.data.len()).collect()),
+        };
+        let images = Compared {
+            data: &golden.data,
+            slices: vec![Slice {
+                name: slice.0.to_owned(),
+                rows: slice.1,
+            }],
+            names: &self.entry.spec.labels,
+        };
+        Ok(Comparison {
+            model: self.name().clone(),
+            champion_version: versions[0],
+            challenger_version: versions[1],
+            data: json!({
+                "dataset": material.told["name"],
+                "part": golden.base,
+                "images": golden.incoming_from,
+                "feedback": golden.data.len() - golden.incoming_from,
+                "sha256": golden.data.sha256(),
+            }),
+            verdict: compare([&plans[0], &plans[1]], &images, &self.place.rules)?,
+        })
+    }
+
+    /// Promotes; the reason where somebody else was quicker.
+    fn promote(&self, version: Version, over: Version, reason: &str) -> Result<Option<String>, RetrainError> {
+        let promotion = Promotion {
+            author: author(reason),
+            grounds: Grounds::Blessed { over },
+        };
+        match self.place.registry.promote(self.name(), version, &promotion) {
+            Ok(_) => Ok(None),
+            Err(error @ RegistryError::Overtaken { .. }) => Ok(Some(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn outcome(
+        &self,
+        version: Version,
+        blessed: Option<bool>,
+        reasons: Vec<String>,
+        comparison: Option<Comparison>,
+    ) -> Result<Outcome, RetrainError> {
+        let entry = self.place.registry.entry(self.name())?;
+        let finished = Finished {
+            version: Some(version),
+            blessed,
+            reasons,
+            promoted: entry.aliases.champion == Some(version),
+        };
+        Ok(Outcome { finished, comparison })
+    }
+}
+
+fn author(reason: &str) -> Author {
+    Author {
+        by: AUTHOR.to_owned(),
+        reason: Some(reason.to_owned()),
+    }
+}
