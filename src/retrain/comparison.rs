@@ -71,6 +71,13 @@ fn seconds(plans: [&Plan; 2], rules: &Rules) -> Result<[f64; 2], RetrainError> {
     Ok(both)
 }
 
+/// A comparison, however its images are told, as it is kept with the version: with its moment.
+pub fn kept(comparison: &impl Serialize, at: SystemTime) -> serde_json::Result<Value> {
+    let mut value = serde_json::to_value(comparison)?;
+    value["at"] = rfc3339(at).into();
+    Ok(value)
+}
+
 impl Comparison {
     /// For a terminal.
     pub fn text(&self) -> String {
@@ -80,13 +87,6 @@ impl Comparison {
             self.model
         );
         format!("{title}\n\n{}", self.verdict.text())
-    }
-
-    /// As it is kept with the version: with its moment.
-    pub fn kept(&self, at: SystemTime) -> Value {
-        let mut value = serde_json::to_value(self).expect("a verdict has string keys and plain values");
-        value["at"] = rfc3339(at).into();
-        value
     }
 
     /// An event for each check.

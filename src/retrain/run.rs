@@ -90,8 +90,9 @@ impl<'a> Run<'a> {
         place: &'a Place,
         listener: &'a mut Listener<'a>,
     ) -> Result<Self, RetrainError> {
-        let entry = place.registry.entry(&request.model)?;
+        // First of all: what another run does meanwhile would not be seen.
         let work = Work::open(&place.work, request)?;
+        let entry = place.registry.entry(&request.model)?;
         let parent = match &work.plan {
             Some(plan) => plan.parent,
             None if entry.versions.is_empty() && request.parent.is_none() => None,

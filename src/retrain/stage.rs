@@ -14,7 +14,7 @@ use crate::train::Fitted;
 use super::material::Material;
 use super::run::Run;
 use super::{
-    Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, reports,
+    Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, kept, reports,
 };
 
 /// Largest batch the plan is tried with before it is evaluated.
@@ -87,8 +87,7 @@ impl Run<'_> {
             let author = author(&reason);
             registry.set_alias(self.name(), Alias::Challenger, Some(version), &author)?;
         }
-        if erased > 0 {
-            let text = format!("{erased} of the images that it learnt from are erased");
+        if let Some(text) = erased {
             return self.outcome(version, Some(false), vec![text], None);
         }
         let champion = match champion {
@@ -105,7 +104,7 @@ impl Run<'_> {
         for check in comparison.checks() {
             self.tell(&check)?;
         }
-        let kept = comparison.kept(SystemTime::now());
+        let kept = kept(&comparison, SystemTime::now()).expect("a verdict has string keys and plain values");
         self.place.registry.keep_verdict(self.name(), version, &kept)?;
         let mut reasons = comparison.verdict.reasons.clone();
         if comparison.verdict.blessed && self.request.promote {
@@ -116,13 +115,15 @@ impl Run<'_> {
         self.outcome(version, Some(blessed), reasons, Some(comparison))
     }
 
-    /// Tells the store what a version learnt from; how much of it is erased.
-    fn record_learnt(&self, version: Version) -> Result<usize, RetrainError> {
+    /// Tells the store what a version learnt from, so that it is named to whoever erases of it from now on; the reason not to
+    /// promote it where some of it is erased already.
+    fn record_learnt(&self, version: Version) -> Result<Option<String>, RetrainError> {
         let images: Vec<Digest> = match &self.work.plan {
             Some(plan) => plan.trained_on()?,
             None => Vec::new(),
         };
-        Ok(self.shelf.learnt(self.name(), version, &images)?.len())
+        let erased = self.shelf.learnt(self.name(), version, &images)?.len();
+        Ok((erased > 0).then(|| format!("{erased} of the images that it learnt from are erased")))
     }
 
     /// Whether a run before this one was killed after it promoted the version, which somebody may have taken back since.
@@ -171,8 +172,11 @@ impl Run<'_> {
         })
     }
 
-    /// Promotes; the reason where somebody else was quicker.
+    /// Promotes; the reason where somebody else was quicker, with another version or with an erasure.
     fn promote(&self, version: Version, over: Version, reason: &str) -> Result<Option<String>, RetrainError> {
+        if let Some(erased) = self.record_learnt(version)? {
+            return Ok(Some(erased));
+        }
         let promotion = Promotion {
             author: author(reason),
             grounds: Grounds::Blessed { over },

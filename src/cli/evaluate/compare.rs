@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::evaluate::gate::{self, Answers, Rules, Slice, Verdict};
+use crate::evaluate::gate::{self, Answers, Slice, Verdict};
 use crate::evaluate::{self, latencies};
 use crate::model::{ModelName, Version};
 use crate::registry::Registry;
@@ -75,7 +75,7 @@ pub(crate) fn comparison(
         rows: (0..images.labels.len()).collect(),
     };
     let seconds = latencies([&plans[0], &plans[1]]).map_err(version::engine)?;
-    let verdict = gate::compare(answers, &[all], Some(seconds), &Rules::default()).map_err(failure)?;
+    let verdict = gate::compare(answers, &[all], Some(seconds), &config.gate).map_err(failure)?;
     let registry = version::registry(config)?;
     let folder = registry.pinned(model).map_err(version::data)?;
     let pinned = gate::pinned(&plans[1], &champion.spec, &folder, &config.images).map_err(failure)?;

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::config::Config;
 use crate::engine::prepare_thread;
 use crate::model::{ModelName, Version};
-use crate::registry::{Change, Finding, Grounds, Promotion, Registry, RegistryError, rfc3339};
+use crate::registry::{Change, Finding, Grounds, Promotion, Registry, RegistryError};
+use crate::retrain::kept;
 
 use super::super::evaluate::Sample;
 use super::super::evaluate::compare::{Comparison, comparison};
@@ -106,18 +106,12 @@ fn asked(args: &Args, images: &Path, registry: &Registry, config: &Config) -> Re
     };
     prepare_thread();
     let comparison = comparison(name, &sample, config, [champion, version])?;
+    let kept = kept(&comparison, SystemTime::now()).map_err(|e| CliError::Failed(e.to_string()))?;
     registry
-        .keep_verdict(name, version, &kept(&comparison)?)
+        .keep_verdict(name, version, &kept)
         .and_then(|()| registry.keep_verdict_page(name, version, &comparison.html()))
         .map_err(data)?;
     Ok(comparison)
-}
-
-/// The comparison with its moment.
-fn kept(comparison: &Comparison) -> Result<Value, CliError> {
-    let mut value = serde_json::to_value(comparison).map_err(|e| CliError::Failed(e.to_string()))?;
-    value["at"] = rfc3339(SystemTime::now()).into();
-    Ok(value)
 }
 
 /// What allows the promotion; nothing does where the gate says no and nobody overrules it. `finding` is what the gate found

@@ -37,7 +37,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         let models = folder.path().join("models");
         fs::create_dir_all(models.join("halves")).unwrap();
         let spec = format!(
@@ -101,7 +101,7 @@ impl Bench {
 
     /// All of it once more, in another folder.
     fn again(&self) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder();
         copy(self.folder.path(), folder.path());
         Self::at(folder)
     }
@@ -213,6 +213,11 @@ fn request() -> Request {
 
 fn second() -> Version {
     Version::FIRST.next().unwrap()
+}
+
+/// In memory where there is such a place: the runs wait for the disk many times.
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 /// Copies what a folder holds.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use clap::Parser;
+use serde_json::Value;
 
 use super::super::super::fixture::Models;
 use super::*;
