@@ -18,6 +18,7 @@ mod openapi;
 mod public_architectures;
 mod preprocess;
 mod promote;
+mod retrain;
 mod serve;
 mod server;
 mod shipped;

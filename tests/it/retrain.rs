@@ -1,0 +1,122 @@
+//! `sconce retrain --lines` as whoever starts it sees it: exit codes, events, and what a kill leaves.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+
+use image::{GrayImage, Luma};
+use sconce::retrain::{Phase, Progress};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::serve::models;
+use crate::server::sconce;
+
+/// A folder of models with one of them, `tiny`, and a dataset `shades` for it.
+fn place() -> TempDir {
+    let folder = models();
+    for label in ["a", "b"] {
+        let class = folder.path().join(".datasets/shades").join(label);
+        fs::create_dir_all(&class).unwrap();
+        for image in 0..100u32 {
+            let level = if label == "a" { image } else { 255 - image };
+            let pixel = |x: u32, y: u32| Luma([level.wrapping_add(x * y % 3) as u8]);
+            GrayImage::from_fn(8, 8, pixel)
+                .save(class.join(format!("{image}.png")))
+                .unwrap();
+        }
+    }
+    folder
+}
+
+fn started(folder: &Path, request: &Value) -> Child {
+    let mut command = sconce(&["retrain", "--lines", "--request", "-", "--work"]);
+    command.arg(folder.join(".work")).arg("--models").arg(folder);
+    for (key, value) in [("store.folder", ".store"), ("retrain.datasets", ".datasets")] {
+        command
+            .arg("--set")
+            .arg(format!("{key}={}", folder.join(value).display()));
+    }
+    command.args(["--set", "engine.device=cpu"]);
+    let piped = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(request.to_string().as_bytes()).unwrap();
+    child
+}
+
+fn events(output: &Output) -> Vec<Progress> {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_wrong_has_its_exit_code() {
+    let folder = place();
+    let check = |request: Value, code: i32, expected: &str| {
+        let output = started(folder.path(), &request).wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{request}: {told}");
+        assert!(told.contains(expected), "{told}");
+        assert!(
+            !events(&output)
+                .iter()
+                .any(|event| matches!(event, Progress::Finished(_)))
+        );
+    };
+    check(
+        json!({"model": "tiny", "epochs": 0}),
+        64,
+        "epochs: must be 1 to 1000",
+    );
+    check(json!({"model": "tiny", "epoch": 1}), 64, "unknown field");
+    check(json!({"model": "other"}), 65, "no model 'other'");
+    let alone = json!({"model": "tiny", "dataset": "none", "feedback": false});
+    check(alone, 65, "no dataset 'none'");
+    check(json!({"model": "tiny"}), 64, "dataset: must be named");
+    check(
+        json!({"model": "tiny", "dataset": "shades"}),
+        65,
+        "nothing to learn from",
+    );
+}
+
+#[test]
+fn a_killed_run_goes_on_after_its_last_epoch() {
+    let folder = place();
+    let request = json!({"model": "tiny", "dataset": "shades", "feedback": false, "epochs": 40});
+    let mut child = started(folder.path(), &request);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let is_epoch = |line: &String| line.contains(r#""event":"epoch""#);
+    let first = lines.map(Result::unwrap).find(is_epoch);
+    // SIGKILL.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(first.is_some());
+
+    let output = started(folder.path(), &request).wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let events = events(&output);
+    let epochs = events.iter().filter_map(|event| match event {
+        Progress::Epoch(epoch) => Some(epoch.epoch),
+        _ => None,
+    });
+    let epochs: Vec<usize> = epochs.collect();
+    let first = epochs.first().copied().unwrap_or(41);
+    assert!(first > 1 && epochs.iter().copied().eq(first..=40), "{epochs:?}");
+    assert_eq!(events.first(), Some(&Progress::Phase { phase: Phase::Data }));
+    let Some(Progress::Finished(finished)) = events.last() else {
+        panic!("{events:?}");
+    };
+    // So few images prove nothing, which is an outcome and no failure.
+    assert_eq!((finished.blessed, finished.promoted), (Some(false), false));
+    assert!(finished.version.is_some());
+    assert!(!finished.reasons.is_empty());
+}
