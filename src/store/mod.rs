@@ -1,4 +1,4 @@
-//! What is kept of predictions, what sources say of them, and the images to learn from.
+//! What is kept of predictions, what sources say of them, the images to learn from, and the jobs that learn.
 //!
 //! Rows lie in a database, images in files named by their sha256 (why: docs/decisions/0011-store.md). What a
 //! call has acknowledged is on the disk; a call that fails has kept nothing. No call reads the clock: times are passed in,
@@ -19,6 +19,7 @@ mod erasure;
 mod error;
 mod expiry;
 mod feedback;
+mod jobs;
 mod key;
 mod labels;
 mod learning;
@@ -36,6 +37,10 @@ pub use erasure::Erased;
 pub use error::StoreError;
 pub use expiry::Expiry;
 pub use feedback::{Feedback, Subject};
+pub use jobs::{
+    Cause, Event, JOB_STATES, Job, JobEnd, JobError, JobFilter, JobId, JobProgress, JobState, Lease,
+    LiveAccuracy, MAX_EVENTS, NewJob, Reclaimed, Standing, Submitted, Wish,
+};
 pub use key::{Digest, Key, sampled};
 pub use labels::{Classes, Outcome};
 pub use learning::Example;

@@ -10,6 +10,7 @@ use crate::model::{ModelName, Version};
 mod disk;
 mod erasure;
 mod expiry;
+mod jobs;
 mod labels;
 mod learning;
 mod tallies;
