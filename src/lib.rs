@@ -16,6 +16,7 @@ pub mod train;
 pub mod evaluate;
 pub mod card;
 pub mod retrain;
+pub mod jobs;
 pub mod predict;
 pub mod service;
 pub mod collect;

@@ -23,7 +23,7 @@ pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
 pub use history::{Action, Change, Finding};
 pub use manifest::{Manifest, WeightsFile};
 pub use stamp::Stamp;
-pub use timestamp::rfc3339;
+pub use timestamp::{civil, rfc3339};
 
 /// A model's folder.
 #[derive(Clone, Debug)]

@@ -15,9 +15,9 @@ pub fn rfc3339(time: SystemTime) -> String {
     )
 }
 
-/// Year, month and day of a number of days since 1970-01-01: Howard Hinnant's `civil_from_days`
+/// Year, month (from 1) and day (from 1) of a number of days since 1970-01-01: Howard Hinnant's `civil_from_days`
 /// (<https://howardhinnant.github.io/date_algorithms.html>), in which a year begins with March.
-fn civil(days: u64) -> [u64; 3] {
+pub fn civil(days: u64) -> [u64; 3] {
     let days = days + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -9,6 +9,7 @@ use prometheus::{
 };
 
 use super::collecting::{Collecting, Live};
+use super::jobs::JobMetrics;
 use super::service::ServiceMetrics;
 use crate::model::{ModelName, Version};
 
@@ -115,6 +116,8 @@ pub struct Metrics {
     pub service: ServiceMetrics,
     /// What is kept, and what it says.
     pub collecting: Collecting,
+    /// Retraining jobs.
+    pub jobs: JobMetrics,
 }
 
 /// One model version's series, looked up once when it is loaded.
@@ -226,6 +229,7 @@ impl Metrics {
             ),
             service: ServiceMetrics::new(r),
             collecting: Collecting::new(r),
+            jobs: JobMetrics::new(r),
             models: Mutex::default(),
             routes: Mutex::default(),
             registry: registry.clone(),

@@ -1,10 +1,12 @@
 //! What the server tells of itself: logs, spans and every Prometheus series.
 
 pub mod collecting;
+mod jobs;
 pub mod logging;
 pub mod metrics;
 mod service;
 
 pub use collecting::Live;
+pub use jobs::{CHECKS, JOB_STATES, JobMetrics};
 pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};
 pub use service::{NameMetrics, ServiceMetrics};
