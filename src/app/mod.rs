@@ -14,6 +14,7 @@ use crate::preprocess::pool::quiet_decoder_panics;
 use crate::registry::RegistryError;
 use crate::service::ServiceError;
 
+mod jobs;
 mod keeping;
 mod server;
 mod signals;
@@ -42,6 +43,9 @@ pub enum AppError {
     /// The store, where predictions are to be kept.
     #[error("the store: {0}; store.folder names its place, and with sampling rates of 0 it may be missing")]
     Store(#[from] crate::store::StoreError),
+    /// A worker that cannot be.
+    #[error(transparent)]
+    Jobs(#[from] crate::jobs::JobsError),
     /// A thread ended, or did not end, against the plan.
     #[error("thread {0}")]
     Thread(String),
@@ -74,6 +78,13 @@ async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
     }
     let drained = server.drain(&mut signals).await;
     served.and(drained)
+}
+
+/// Runs retraining jobs until SIGTERM or SIGINT, without serving: `sconce worker`.
+pub fn work(config: &Config) -> Result<(), AppError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(io("the worker's runtime"))?;
+    runtime.block_on(jobs::work(config))
 }
 
 /// The network's threads.

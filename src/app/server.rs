@@ -16,6 +16,7 @@ use crate::registry::Registry;
 use crate::service::{self, Keeper, Orders, ServiceError, Setup};
 use crate::telemetry::{Metrics, ModelMetrics, Outcome};
 
+use super::jobs;
 use super::keeping::{self, Keeping};
 use super::signals::Signals;
 use super::threads::Threads;
@@ -53,6 +54,8 @@ pub(super) struct Server {
     collecting: Option<Worker>,
     /// Once ready, where there is a store.
     keeping: Option<Keeping>,
+    /// Tells the worker of jobs to stop; dropping it does so too.
+    jobs: Option<watch::Sender<bool>>,
 }
 
 /// The task that answers connections.
@@ -88,6 +91,7 @@ impl Server {
             orders: Some(orders),
             collecting: Some(worker),
             keeping: None,
+            jobs: None,
         }
     }
 
@@ -116,6 +120,7 @@ impl Server {
             } = &*self.state;
             self.keeping = Some(Keeping::start(store, collector, worker, metrics));
         }
+        self.jobs = jobs::start(&self.config, &self.state, &self.threads).await?;
         self.ready(predictor, started);
         tokio::select! {
             biased;
@@ -202,6 +207,8 @@ impl Server {
             .collect();
         let before = Tally::of(&series);
         self.state.metrics.ready.set(0);
+        // Before anything is waited for: its child takes as long as the disk to end.
+        drop(self.jobs.take());
         let was_ready = self.state.predictor.get().is_some();
         if was_ready && self.edge.runs() {
             self.phase.send_replace(Phase::Draining);

@@ -30,6 +30,7 @@ mod table;
 mod train;
 mod url;
 mod version;
+mod worker;
 
 /// Serves, trains and evaluates image classifiers.
 #[derive(Debug, Parser)]
@@ -62,6 +63,8 @@ pub(crate) struct Common {
 enum Command {
     /// Serve the models over HTTP
     Serve(serve::Args),
+    /// Run retraining jobs beside a server, on the same store
+    Worker(worker::Args),
     /// Train a new version of a model
     Train(train::Args),
     /// Learn from feedback: a new version, and the gate's word on it
@@ -156,6 +159,7 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
     }
     match command {
         Command::Serve(args) => serve::run(&args, common),
+        Command::Worker(args) => worker::run(&args, common),
         Command::Train(args) => train::run(&args, common),
         Command::Retrain(args) => retrain::run(&args, common),
         Command::Evaluate(args) => evaluate::run(&args, common),
@@ -182,7 +186,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Models(_) => true,
             Self::Bench(args) => args.computes(),
-            Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
+            Self::Worker(_) | Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
         }
     }
 }

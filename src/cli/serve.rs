@@ -28,6 +28,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
         AppError::Service(ServiceError::Device(_) | ServiceError::Thread(_))
         | AppError::Io { .. }
         | AppError::Store(_)
+        | AppError::Jobs(_)
         | AppError::Thread(_) => CliError::Failed(error.to_string()),
         AppError::Folder(_) | AppError::Service(_) => CliError::Data(error.to_string()),
     })

@@ -21,6 +21,14 @@ pub(super) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 
+/// The names of the variables that set keys here: a child that is given the configuration must not find them.
+pub(crate) fn own_variables() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names
+        .filter(|name| name.to_string_lossy().starts_with(super::sources::PREFIX))
+        .collect()
+}
+
 /// What a process that computes should have in its environment and nobody has set. Without the thread limits candle's
 /// pool spins on every core and takes milliseconds from the threads that answer (one engine instance is one thread).
 pub(crate) fn unset_settings(trains: bool) -> Vec<Setting> {

@@ -36,6 +36,10 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
             return Err((key.to_owned(), problem.to_owned()));
         }
     }
+    let store = config.store.check();
+    store.map_err(|text| key_and_problem(&format!("store.{text}")))?;
+    let jobs = config.jobs.check();
+    jobs.map_err(|text| key_and_problem(&format!("jobs.{text}")))?;
     config.http.check().map_err(|text| key_and_problem(&text))?;
     config.engine.check().map_err(|text| key_and_problem(&text))?;
     let sections = [

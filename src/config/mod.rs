@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::tune::Asked;
 use crate::evaluate::gate;
 use crate::model::ModelName;
-use crate::{batcher, engine, http, preprocess, retrain, service, store, telemetry};
+use crate::{batcher, engine, http, jobs, preprocess, retrain, service, store, telemetry};
 
 pub(crate) mod environment;
 mod limits;
@@ -50,6 +50,8 @@ pub struct Config {
     pub gate: gate::Rules,
     /// What is asked of new examples before they are learnt from.
     pub intake: gate::DataRules,
+    /// Retraining jobs.
+    pub jobs: jobs::Config,
     /// Logs.
     pub log: telemetry::logging::Config,
 }
@@ -86,6 +88,7 @@ impl Default for Config {
             retrain: retrain::Config::default(),
             gate: gate::Rules::default(),
             intake: gate::DataRules::default(),
+            jobs: jobs::Config::default(),
             log: telemetry::logging::Config::default(),
         }
     }

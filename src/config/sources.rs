@@ -22,7 +22,8 @@ pub(super) struct Setting {
     pub(super) origin: String,
 }
 
-const PREFIX: &str = "SCONCE__";
+/// What the names of the variables begin with that set keys.
+pub(super) const PREFIX: &str = "SCONCE__";
 /// A configuration file is a page or two.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 

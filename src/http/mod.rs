@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::collect::Collector;
+use crate::jobs::Desk;
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 use crate::{service, store};
@@ -57,6 +58,8 @@ pub struct State {
     pub service: OnceLock<service::Handle>,
     /// What is kept of predictions; it has a store once `app` has opened one.
     pub collector: Arc<Collector>,
+    /// Where retraining jobs are asked for; empty where there is no store.
+    pub jobs: OnceLock<Desk>,
     /// The phase, moved by `app` alone.
     pub phase: watch::Receiver<Phase>,
 }
@@ -70,6 +73,7 @@ impl State {
             metrics: Arc::clone(metrics),
             predictor: OnceLock::new(),
             service: OnceLock::new(),
+            jobs: OnceLock::new(),
             collector: Collector::new(&store::Config::default(), metrics).0,
             phase,
         }

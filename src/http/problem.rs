@@ -12,6 +12,7 @@ use crate::preprocess::ImageError;
 use crate::service::{Cause, ServiceError};
 
 use super::RETRY_AFTER;
+use crate::store::JobId;
 
 /// The closed set of problems; each has a stable `type`, a title and a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,14 @@ pub enum Kind {
     NotKept,
     /// An image that was erased.
     Erased,
+    /// No such job.
+    JobNotFound,
+    /// The model has a job that waits or runs.
+    JobActive,
+    /// The job's state does not allow what is asked.
+    JobState,
+    /// An idempotency key with another request than before.
+    KeyTaken,
     /// A queue is full.
     QueueFull,
     /// A source gave as many labels as it may.
@@ -89,6 +98,10 @@ pub const KINDS: &[Kind] = &[
     Kind::ImageBroken,
     Kind::NotKept,
     Kind::Erased,
+    Kind::JobNotFound,
+    Kind::JobActive,
+    Kind::JobState,
+    Kind::KeyTaken,
     Kind::QueueFull,
     Kind::QuotaUsed,
     Kind::Starting,
@@ -121,6 +134,10 @@ impl Kind {
             Self::NotKept => (404, "not-kept", "Nothing of this is kept"),
             Self::Erased => (410, "erased", "This was erased"),
             Self::QuotaUsed => (429, "quota-used", "The source may give no more labels today"),
+            Self::JobNotFound => (404, "job-not-found", "There is no such job"),
+            Self::JobActive => (409, "job-active", "The model has a job that waits or runs"),
+            Self::JobState => (409, "job-state", "The job's state does not allow this"),
+            Self::KeyTaken => (422, "key-taken", "The idempotency key has another request"),
             Self::QueueFull => (429, "queue-full", "Too much is waiting"),
             Self::Starting => (503, "starting", "The server is starting"),
             Self::Draining => (503, "draining", "The server is shutting down"),
@@ -157,7 +174,7 @@ pub(super) fn excerpt(text: &str) -> &str {
     end.map_or(text, |(end, _)| &text[..end])
 }
 
-/// One occurrence of a problem. Serialises as `{type, title, status, detail}`; the detail is for the caller and holds
+/// One occurrence of a problem. Serialises as `{type, title, status, detail}`, with `job` where one is in the way; the detail is for the caller and holds
 /// nothing internal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -167,6 +184,8 @@ pub struct Problem {
     pub detail: String,
     /// When to ask again; becomes `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
+    /// The job that is in the way.
+    pub job: Option<JobId>,
 }
 
 impl Problem {
@@ -176,7 +195,14 @@ impl Problem {
             kind,
             detail: detail.into(),
             retry_after: None,
+            job: None,
         }
+    }
+
+    /// Names the job that is in the way.
+    pub fn job(mut self, id: JobId) -> Self {
+        self.job = Some(id);
+        self
     }
 
     /// Adds `Retry-After`.
@@ -188,11 +214,14 @@ impl Problem {
 
 impl Serialize for Problem {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
+        let mut map = serializer.serialize_map(Some(4 + usize::from(self.job.is_some())))?;
         map.serialize_entry("type", &format_args!("urn:sconce:problem:{}", self.kind.name()))?;
         map.serialize_entry("title", self.kind.title())?;
         map.serialize_entry("status", &self.kind.status().as_u16())?;
         map.serialize_entry("detail", &self.detail)?;
+        if let Some(job) = self.job {
+            map.serialize_entry("job", &job.number())?;
+        }
         map.end()
     }
 }
@@ -237,9 +266,8 @@ impl From<ServiceError> for Problem {
             Cause::Failed => (Kind::Internal, None),
         };
         Self {
-            kind,
-            detail,
             retry_after: wait,
+            ..Self::new(kind, detail)
         }
     }
 }

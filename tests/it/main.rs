@@ -14,6 +14,7 @@ mod gate;
 mod http;
 mod import;
 mod live;
+mod jobs;
 mod openapi;
 mod public_architectures;
 mod preprocess;

@@ -58,7 +58,7 @@ pub(crate) fn publish_seeded(folder: &Path, seed: u64) {
 }
 
 impl Server {
-    fn predict(&self) -> (u16, String) {
+    pub(crate) fn predict(&self) -> (u16, String) {
         let image = image();
         self.ask(&png_head(image.len()), &image)
     }

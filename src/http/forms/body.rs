@@ -12,7 +12,7 @@ use crate::http::problem::{Kind, Problem};
 
 /// The whole body. One over `http.max_body_bytes` is refused unread where its length is told, else as soon as it is
 /// over; one slower than `http.body_timeout_ms` is given up.
-pub(super) async fn read(body: Body, config: &Config) -> Result<Bytes, Problem> {
+pub(in crate::http) async fn read(body: Body, config: &Config) -> Result<Bytes, Problem> {
     let wait = Duration::from_millis(config.body_timeout_ms);
     let read = timeout(wait, whole(body, config.max_body_bytes)).await;
     read.unwrap_or_else(|_elapsed| {

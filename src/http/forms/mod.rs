@@ -19,6 +19,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
+pub(super) use body::read as read_body;
 pub(super) use samples::samples;
 
 /// How the body holds its images.

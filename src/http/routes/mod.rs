@@ -22,6 +22,7 @@ mod promotions;
 mod review;
 mod samples;
 mod versions;
+mod retrain;
 
 pub use about::OPENAPI;
 
@@ -47,6 +48,13 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/v1/feedback/summary"),
     ("POST", "/v1/samples"),
     ("DELETE", "/v1/data/{sha256}"),
+    ("POST", "/v1/retrain"),
+    ("GET", "/v1/retrain"),
+    ("GET", "/v1/retrain/{id}"),
+    ("DELETE", "/v1/retrain/{id}"),
+    ("GET", "/v1/retrain/{id}/events"),
+    ("POST", "/v1/retrain/{id}/pause"),
+    ("POST", "/v1/retrain/{id}/resume"),
     ("GET", "/health/live"),
     ("GET", "/health/ready"),
     ("GET", "/health/startup"),
@@ -86,6 +94,7 @@ fn managed() -> Router<Arc<State>> {
         .merge(promotions::routes())
         .merge(versions::routes())
         .merge(erasure::routes())
+        .merge(retrain::routes())
 }
 
 async fn nothing_here() -> Problem {

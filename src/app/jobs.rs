@@ -1,0 +1,142 @@
+//! Retraining jobs: where they are asked for, and the thread that runs them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::config::{Config, environment};
+use crate::http::State;
+use crate::jobs::{Desk, JobsError, Launch, Setup, Worker};
+use crate::model::ModelName;
+use crate::registry::{Entry, Registry};
+use crate::retrain::{Request, RequestError};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+use super::signals::Signals;
+use super::threads::Threads;
+use super::{AppError, io};
+
+/// A worker's job is killed and reaped within this.
+const WORKER_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Opens the desk and, where it is configured, gives the worker its thread, `jobs`; the sender stops it. A store that cannot be
+/// opened costs the jobs, not the predictions.
+pub(super) async fn start(
+    config: &Config,
+    state: &State,
+    threads: &Threads,
+) -> Result<Option<watch::Sender<bool>>, AppError> {
+    if config.store.folder.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let store = match Store::open(&config.store).await {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!(%error, "no retraining here: the store cannot be opened");
+            return Ok(None);
+        }
+    };
+    let models = config.models.clone();
+    let known = Box::new(move |request: &Request| known(&models, request));
+    let desk = Desk::new(Arc::new(store), &config.jobs, known);
+    state.jobs.get_or_init(|| desk);
+    if !config.jobs.enabled {
+        return Ok(None);
+    }
+    let (worker, stop) = worker(config, Arc::clone(&state.metrics))?;
+    threads.spawn_ending("jobs", move || {
+        // One that fails ends the retraining, not the server; the panic was told by its hook.
+        if catch_unwind(AssertUnwindSafe(|| worker.run())).is_err() {
+            tracing::error!("no job runs here any more until the next start");
+        }
+    })?;
+    Ok(Some(stop))
+}
+
+/// Runs jobs and nothing else until a signal.
+pub(super) async fn work(config: &Config) -> Result<(), AppError> {
+    let mut signals = Signals::listen()?;
+    // A worker that can do nothing ends at once.
+    Store::open(&config.store).await?.close().await;
+    let mut threads = Threads::new();
+    let (worker, stop) = worker(config, Metrics::new(&[]))?;
+    threads.spawn("jobs", move || worker.run())?;
+    tracing::info!(store = %config.store.folder.display(), "takes jobs");
+    let ended = tokio::select! {
+        biased;
+        () = signals.next() => Ok(()),
+        name = threads.loss() => Err(AppError::Thread(format!("'{name}' ended though the worker runs"))),
+    };
+    threads.stop();
+    drop(stop);
+    let joined = threads.join(WORKER_ENDS).await;
+    tracing::info!("stopped");
+    ended.and(joined)
+}
+
+/// A worker that has no thread yet, and what stops it.
+fn worker(config: &Config, metrics: Arc<Metrics>) -> Result<(Worker, watch::Sender<bool>), AppError> {
+    let models = config.models.clone();
+    let setup = Setup {
+        store: config.store.clone(),
+        config: config.jobs.clone(),
+        launch: launch(config)?,
+        metrics,
+        models: Box::new(move || names(&models)),
+    };
+    let (stop, stops) = watch::channel(false);
+    let worker = Worker::new(setup, stops)?;
+    Ok((worker, stop))
+}
+
+/// This program again, with the configuration that holds here.
+fn launch(config: &Config) -> Result<Launch, AppError> {
+    let configuration = toml::to_string(config).map_err(std::io::Error::other);
+    Ok(Launch {
+        program: std::env::current_exe().map_err(io("the program's own file"))?,
+        arguments: ["retrain", "--lines"].map(Into::into).to_vec(),
+        configuration: configuration.map_err(io("the configuration for jobs"))?,
+        unset: environment::own_variables(),
+    })
+}
+
+/// Holds a request against the folder of models.
+fn known(models: &Path, request: &Request) -> Result<(), JobsError> {
+    let listed = entries(models).map_err(|error| JobsError::Io {
+        what: "the folder of models".to_owned(),
+        source: std::io::Error::other(error),
+    })?;
+    let entry = listed.into_iter().find(|entry| entry.name == request.model);
+    let entry = entry.ok_or_else(|| JobsError::Model(request.model.to_string()))?;
+    let wrong = |problem: String| {
+        Err(JobsError::Request(RequestError {
+            key: "parent",
+            problem,
+        }))
+    };
+    match (request.parent, entry.champion()) {
+        (Some(parent), _) if !entry.versions.contains(&parent) => {
+            wrong(format!("the model has no version {parent}"))
+        }
+        (None, Err(error)) => wrong(format!("must be named: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// The models that triggers watch; none where the folder cannot be read, which the log tells.
+fn names(models: &Path) -> Vec<ModelName> {
+    match entries(models) {
+        Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "no trigger is looked at: the models cannot be listed");
+            Vec::new()
+        }
+    }
+}
+
+fn entries(models: &Path) -> Result<Vec<Entry>, crate::registry::RegistryError> {
+    Registry::open(models)?.list()
+}
