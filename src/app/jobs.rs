@@ -59,6 +59,10 @@ pub(super) async fn start(
 /// Runs jobs and nothing else until a signal.
 pub(super) async fn work(config: &Config) -> Result<(), AppError> {
     let mut signals = Signals::listen()?;
+    if config.store.folder.as_os_str().is_empty() {
+        let problem = std::io::Error::other("a folder is expected: jobs lie in it");
+        return Err(io("store.folder")(problem));
+    }
     // A worker that can do nothing ends at once.
     Store::open(&config.store).await?.close().await;
     let mut threads = Threads::new();

@@ -165,6 +165,7 @@ impl Due {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{self, Classes, Sample};
 
     const NOW: i64 = 1_772_357_400_000;
     const MINUTE: i64 = 60_000;
@@ -244,6 +245,49 @@ mod tests {
         check(ended(0), false);
         check(ended(59), false);
         check(ended(60), true);
+    }
+
+    #[tokio::test]
+    async fn whoever_watches_beside_another_makes_no_second_job() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = store::Config {
+            folder: folder.path().to_owned(),
+            ..store::Config::default()
+        };
+        let (store, model) = (
+            Store::open(&config).await.unwrap(),
+            "digits".parse::<ModelName>().unwrap(),
+        );
+        let rules = rules(|c| c.new_labels = 1);
+        let look = async |now_ms: i64| {
+            pull(&store, &rules, std::slice::from_ref(&model), (NOW, now_ms))
+                .await
+                .unwrap();
+            store.jobs(&JobFilter::default(), 9).await.unwrap()
+        };
+        let label = async |image: &'static str, at_ms: i64| {
+            let sample = Sample {
+                model: model.clone(),
+                image: image.into(),
+                label: 1,
+                source: "s".parse().unwrap(),
+            };
+            let classes = Classes::from([(model.clone(), 10)]);
+            store.sample(&sample, &classes, at_ms).await.unwrap();
+        };
+        assert!(look(NOW).await.is_empty());
+        label("one", NOW - 1).await;
+        look(NOW).await;
+        let jobs = look(NOW).await;
+        assert_eq!((jobs.len(), jobs[0].cause), (1, Cause::Labels));
+        let request: Request = serde_json::from_str(&jobs[0].request).unwrap();
+        assert_eq!(request, Request::new(model.clone()));
+        store.cancel_job(jobs[0].id, NOW).await.unwrap();
+        let later = NOW + 60 * MINUTE;
+        assert_eq!(look(later).await.len(), 1);
+        label("two", later).await;
+        assert_eq!(look(later - 1).await.len(), 1);
+        assert_eq!(look(later).await.len(), 2);
     }
 
     #[test]

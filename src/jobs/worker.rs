@@ -108,7 +108,7 @@ impl Worker {
             launch: &self.setup.launch,
             metrics: &self.setup.metrics.jobs,
         };
-        while !*stop.borrow() {
+        while !is_stopped(&stop) {
             match store.take_job(&self.holder, unix_ms(), TTL_MS).await {
                 Ok(Some(lease)) => {
                     supervisor.run(&lease, &mut stop).await;
@@ -170,6 +170,11 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Whether the worker is to stop; a sender that is gone says so too.
+fn is_stopped(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow() || stop.has_changed().is_err()
 }
 
 /// Whether the stop came within this time.

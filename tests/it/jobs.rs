@@ -161,7 +161,9 @@ fn a_worker_without_a_store_ends_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     File::create(&file).unwrap();
-    let setting = format!("store.folder={}", file.display());
-    let output = sconce(&["worker", "--set", &setting]).output().unwrap();
-    assert_eq!(output.status.code(), Some(70), "{output:?}");
+    for place in [file.to_str().unwrap(), ""] {
+        let setting = format!("store.folder={place}");
+        let output = sconce(&["worker", "--set", &setting]).output().unwrap();
+        assert_eq!(output.status.code(), Some(70), "{output:?}");
+    }
 }
