@@ -44,6 +44,22 @@ impl Launch {
     /// Starts it in `folder`. `lock` becomes its standard input, which it never reads: with it the child itself holds the
     /// folder, for as long as it lives.
     pub(super) fn start(&self, folder: &Folder, lock: File, config: &Config) -> io::Result<Running> {
+        let mut child = self.command(folder, lock, config).spawn()?;
+        let (Some(told), Some(log)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(io::Error::other("the child has no pipes"));
+        };
+        let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let running = Running {
+            group: group.ok_or_else(|| io::Error::other("the child has no number"))?,
+            process: child,
+            told: Lines::new(told),
+            log: Lines::new(log),
+        };
+        running.restrain(config)?;
+        Ok(running)
+    }
+
+    fn command(&self, folder: &Folder, lock: File, config: &Config) -> Command {
         let threads = config.threads.to_string();
         let mut command = Command::new(&self.program);
         command
@@ -64,19 +80,7 @@ impl Launch {
         for variable in &self.unset {
             command.env_remove(variable);
         }
-        let mut child = command.spawn()?;
-        let (Some(told), Some(log)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(io::Error::other("the child has no pipes"));
-        };
-        let group = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        let running = Running {
-            group: group.ok_or_else(|| io::Error::other("the child has no number"))?,
-            process: child,
-            told: Lines::new(told),
-            log: Lines::new(log),
-        };
-        running.restrain(config)?;
-        Ok(running)
+        command
     }
 }
 

@@ -39,7 +39,7 @@ impl Remains<'_> {
         let (cut, log) = (self.cut, self.log);
         let code = self.status.as_ref().ok().and_then(ExitStatus::code);
         match (code, cut, self.finished) {
-            (Some(0), _, Some(finished)) => done(finished),
+            (Some(0), _, Some(finished)) => done(&finished),
             (_, Some(cut), _) => ended(cut_short(cut)),
             _ => ended(match self.status {
                 Ok(status) => fallen(status, log),
@@ -59,7 +59,7 @@ pub(super) fn ended((state, reason): (JobState, Option<String>)) -> JobEnd {
     }
 }
 
-fn done(finished: Finished) -> JobEnd {
+fn done(finished: &Finished) -> JobEnd {
     let is_refused = finished.blessed == Some(false);
     JobEnd {
         state: if is_refused {

@@ -194,7 +194,7 @@ impl Cause {
     }
 }
 
-fn name<T: PartialEq>(names: &[(T, &'static str)], value: T) -> &'static str {
+fn name<T: PartialEq + Copy>(names: &[(T, &'static str)], value: T) -> &'static str {
     let found = names.iter().find(|(other, _)| *other == value);
     found.map_or("", |&(_, text)| text)
 }
