@@ -104,6 +104,7 @@ fn sconce(data: &Dataset) -> Outcome<f64> {
         config: &config,
         device: &Device::Cpu,
         checkpoint: None,
+        time: None,
     };
     let mut mean = f64::NAN;
     fit(task, &mut |event| {

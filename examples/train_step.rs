@@ -150,6 +150,7 @@ fn step_ends(graph: &Graph, batch_size: usize, steps: usize) -> Result<Vec<f64>,
         config: &config,
         device: &Device::Cpu,
         checkpoint: None,
+        time: None,
     };
     let mut ends = Vec::new();
     fit(task, &mut |event| {

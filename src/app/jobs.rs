@@ -11,7 +11,7 @@ use crate::http::State;
 use crate::jobs::{Desk, JobsError, Launch, Setup, Worker};
 use crate::model::ModelName;
 use crate::registry::{Entry, Registry};
-use crate::retrain::{Request, RequestError};
+use crate::retrain::{DatasetName, Request, RequestError, has_dataset};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -40,7 +40,8 @@ pub(super) async fn start(
         }
     };
     let models = config.models.clone();
-    let known = Box::new(move |request: &Request| known(&models, request));
+    let datasets = config.retrain.datasets.clone();
+    let known = Box::new(move |request: &Request| known(&models, &datasets, request));
     let desk = Desk::new(Arc::new(store), &config.jobs, known);
     state.jobs.get_or_init(|| desk);
     if !config.jobs.enabled {
@@ -108,24 +109,23 @@ fn launch(config: &Config) -> Result<Launch, AppError> {
 }
 
 /// Holds a request against the folder of models.
-fn known(models: &Path, request: &Request) -> Result<(), JobsError> {
+fn known(models: &Path, datasets: &Path, request: &Request) -> Result<(), JobsError> {
     let listed = entries(models).map_err(|error| JobsError::Io {
         what: "the folder of models".to_owned(),
         source: std::io::Error::other(error),
     })?;
     let entry = listed.into_iter().find(|entry| entry.name == request.model);
     let entry = entry.ok_or_else(|| JobsError::Model(request.model.to_string()))?;
-    let wrong = |problem: String| {
-        Err(JobsError::Request(RequestError {
-            key: "parent",
-            problem,
-        }))
-    };
+    let wrong = |key: &'static str, problem: String| Err(JobsError::Request(RequestError { key, problem }));
+    let missing = |name: &&DatasetName| !has_dataset(datasets, name);
+    if let Some(name) = request.dataset.as_ref().filter(missing) {
+        return wrong("dataset", format!("there is no dataset '{name}'"));
+    }
     match (request.parent, entry.champion()) {
         (Some(parent), _) if !entry.versions.contains(&parent) => {
-            wrong(format!("the model has no version {parent}"))
+            wrong("parent", format!("the model has no version {parent}"))
         }
-        (None, Err(error)) => wrong(format!("must be named: {error}")),
+        (None, Err(error)) => wrong("parent", format!("must be named: {error}")),
         _ => Ok(()),
     }
 }

@@ -73,7 +73,7 @@ pub struct Origin {
 /// Figures on one part of the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// `test`, or `hold_out`.
+    /// `test`, `hold_out`, or `feedback` that was held out.
     #[serde(default)]
     pub part: String,
     /// Images.
@@ -171,7 +171,10 @@ fn measured(manifest: &Manifest) -> Vec<Measured> {
             ..figures
         })
     };
-    ["test", "hold_out"].into_iter().filter_map(part).collect()
+    ["test", "hold_out", "feedback"]
+        .into_iter()
+        .filter_map(part)
+        .collect()
 }
 
 impl Origin {

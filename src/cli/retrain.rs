@@ -112,6 +112,7 @@ fn place(config: &Config, work: PathBuf) -> Result<Place, CliError> {
         store: config.store.clone(),
         config: config.retrain.clone(),
         rules: config.gate,
+        intake: config.intake,
         images: config.images,
         engine: config.engine.clone(),
         work,

@@ -25,8 +25,6 @@ pub struct Config {
     pub batch_size: usize,
     /// Images of a dataset's training part that may be replayed, as many of each class, 100 to 10,000,000.
     pub reservoir: usize,
-    /// Images of feedback to train on below which a run is not worth its risk, 1 to 1,000,000.
-    pub min_labels: usize,
     /// Where networks are trained: `cpu`, `auto` or `cuda:N`. Only the CPU gives the same bits every time.
     pub device: DeviceChoice,
 }
@@ -39,7 +37,6 @@ impl Default for Config {
             learning_rate: 1e-3,
             batch_size: 64,
             reservoir: 20_000,
-            min_labels: 200,
             device: DeviceChoice::Cpu,
         }
     }
@@ -52,7 +49,6 @@ impl Config {
             ("epochs", self.epochs, 1..=1_000),
             ("batch_size", self.batch_size, 1..=65_536),
             ("reservoir", self.reservoir, 100..=10_000_000),
-            ("min_labels", self.min_labels, 1..=1_000_000),
         ];
         for (key, value, range) in ranges {
             if !range.contains(&value) {
@@ -101,7 +97,6 @@ mod tests {
         check("epochs = 1001", Some("epochs"));
         check("batch_size = 0", Some("batch_size"));
         check("reservoir = 99", Some("reservoir"));
-        check("min_labels = 0", Some("min_labels"));
         check("learning_rate = 0.0", Some("learning_rate"));
         check("learning_rate = nan", Some("learning_rate"));
         check("datasets = ''", Some("datasets"));

@@ -1,10 +1,11 @@
 //! What came in since the model was trained: the store's labelled images, decoded.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::dataset::{Dataset, MAX_TENSOR_BYTES, Split};
 use crate::model::Spec;
-use crate::preprocess::{Limits, Preprocessor, decode};
+use crate::preprocess::{Limits, Preprocessor, decode, dhash};
 use crate::store::Example;
 
 use super::RetrainError;
@@ -18,6 +19,8 @@ pub struct Incoming {
     pub data: Dataset,
     /// Which of them are trained on, and which are held out for ever.
     pub split: Split,
+    /// How each looks: see [`dhash`].
+    pub looks: Vec<u64>,
     /// Images that were left out because they cannot be read, or have a label that is no class.
     pub unreadable: usize,
 }
@@ -39,7 +42,7 @@ impl Incoming {
         }
         let preprocessor = Preprocessor::new(Arc::new(spec.clone()));
         let all = examples.len();
-        let (mut data, mut kept) = (Dataset::empty(spec), Vec::with_capacity(all));
+        let (mut data, mut kept, mut looks) = (Dataset::empty(spec), Vec::with_capacity(all), Vec::new());
         for example in examples {
             if example.label as usize >= data.classes {
                 continue;
@@ -48,17 +51,34 @@ impl Incoming {
             let Some(image) = shelf.image(&example.sha256)? else {
                 continue;
             };
-            let tensor = decode(&image, limits).and_then(|pixels| preprocessor.tensor(&pixels));
-            if let Ok(tensor) = tensor {
+            let read =
+                decode(&image, limits).and_then(|pixels| Ok((dhash(&pixels), preprocessor.tensor(&pixels)?)));
+            if let Ok((look, tensor)) = read {
                 data.push(*example.sha256.bytes(), example.label, &tensor);
                 kept.push(example);
+                looks.push(look);
             }
         }
         Ok(Self {
             split: data.split(),
             unreadable: all - kept.len(),
             examples: kept,
+            looks,
             data,
         })
+    }
+
+    /// Leaves out the images at these places.
+    pub(super) fn leave_out(&mut self, places: &[usize]) {
+        if places.is_empty() {
+            return;
+        }
+        let out: HashSet<[u8; 32]> = places.iter().map(|&place| self.data.hashes[place]).collect();
+        let stays = |example: &Example| !out.contains(example.sha256.bytes());
+        let mut stay = self.examples.iter().map(stays).collect::<Vec<_>>().into_iter();
+        self.looks.retain(|_| stay.next().unwrap_or(false));
+        self.examples.retain(stays);
+        self.data.retain(|hash| !out.contains(hash));
+        self.split = self.data.split();
     }
 }

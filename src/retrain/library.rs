@@ -21,6 +21,11 @@ pub(super) struct Library {
     pub(super) test: Option<Dataset>,
 }
 
+/// Whether there is a dataset of this name; what cannot be listed is found out by the run itself.
+pub fn has_dataset(folder: &Path, name: &DatasetName) -> bool {
+    find(folder, name).is_ok_and(|found| found.is_some())
+}
+
 /// The path of a dataset: found by listing, so that no caller's text is ever part of a path. None where it is not there.
 pub(super) fn find(folder: &Path, name: &DatasetName) -> Result<Option<PathBuf>, RetrainError> {
     let entries = match fs::read_dir(folder) {
@@ -61,6 +66,14 @@ impl Library {
             test: test.filter(|data| !data.is_empty()),
             train,
         })
+    }
+
+    /// Images that no run trains on: the test part, else what is held out.
+    pub(super) fn trusted(&self) -> (&Dataset, Vec<usize>) {
+        match &self.test {
+            Some(test) => (test, (0..test.len()).collect()),
+            None => (&self.train, self.split.hold_out.clone()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{self, Plan, Precision, Target};
-use crate::evaluate::gate::Rules;
+use crate::evaluate::gate::{DataReport, DataRules, Rules};
 use crate::evaluate::probabilities;
 use crate::model::{Graph, ModelName, Version, Weights};
 use crate::preprocess::{Limits, Preprocessor};
@@ -18,11 +18,12 @@ use crate::train::{self, Event, Fitted, History, Task};
 
 use super::library::{self, Library};
 use super::material::Material;
+use super::screen::{self, Opinion};
 use super::shelf::Shelf;
 use super::work::{self, Work};
 use super::{
     Comparison, Config, DatasetName, EpochDone, Finished, Incoming, Phase, Progress, Request, RequestError,
-    RetrainError, Screened, screen,
+    RetrainError,
 };
 
 /// Where a run reads and writes.
@@ -36,6 +37,8 @@ pub struct Place {
     pub config: Config,
     /// What the gate asks.
     pub rules: Rules,
+    /// What is asked of what came in.
+    pub intake: DataRules,
     /// What an image may cost.
     pub images: Limits,
     /// How versions are served.
@@ -81,6 +84,8 @@ pub(super) struct Run<'a> {
     pub(super) parent: Option<Loaded>,
     /// How versions are served.
     pub(super) target: Target,
+    /// What was found in what came in, where the serving model could say.
+    pub(super) report: Option<DataReport>,
 }
 
 impl<'a> Run<'a> {
@@ -113,6 +118,7 @@ impl<'a> Run<'a> {
             entry,
             graph,
             parent,
+            report: None,
         })
     }
 
@@ -121,7 +127,7 @@ impl<'a> Run<'a> {
         let staged = self.staged()?;
         let (incoming, material) = self.material(staged)?;
         if staged.is_none() {
-            let reasons = self.screened(&incoming)?;
+            let reasons = self.refused(&incoming)?;
             if !reasons.is_empty() {
                 return Ok(Outcome::without_version(Some(false), reasons));
             }
@@ -147,9 +153,11 @@ impl<'a> Run<'a> {
             true => self.shelf.examples(&self.entry.name)?,
             false => Vec::new(),
         };
-        if let Some(plan) = &self.work.plan {
-            let (incoming, material) = self.mixed(plan.known(examples.clone()))?;
-            if staged.is_some() || material.data.sha256() == plan.data {
+        let begun = self.work.plan.as_ref();
+        let begun = begun.map(|plan| (plan.known(examples.clone()), plan.data.clone()));
+        if let Some((known, data)) = begun {
+            let (incoming, material) = self.mixed(known)?;
+            if staged.is_some() || material.data.sha256() == data {
                 return Ok((incoming, material));
             }
             self.note(
@@ -174,13 +182,15 @@ impl<'a> Run<'a> {
         Ok((incoming, material))
     }
 
-    fn mixed(&self, examples: Vec<Example>) -> Result<(Incoming, Material), RetrainError> {
+    fn mixed(&mut self, examples: Vec<Example>) -> Result<(Incoming, Material), RetrainError> {
         let (spec, limits) = (&self.entry.spec, &self.place.images);
-        let incoming = Incoming::read(&self.shelf, examples, spec, limits)?;
+        let mut incoming = Incoming::read(&self.shelf, examples, spec, limits)?;
         let mut without = self.shelf.erased()?;
         // What came in is what its sources say, whatever a dataset says of the same image.
         without.extend(&incoming.data.hashes);
         let library = self.library(&without)?;
+        self.report = self.screened(&mut incoming, library.as_ref())?;
+        let spec = &self.entry.spec;
         let reservoir = self.place.config.reservoir;
         let material = Material::mix(self.request, spec, &incoming, library.as_ref(), reservoir);
         Ok((incoming, material))
@@ -215,37 +225,48 @@ impl<'a> Run<'a> {
         Err(RequestError { key, problem }.into())
     }
 
-    /// The reasons for which the images may not be learnt from.
-    fn screened(&mut self, incoming: &Incoming) -> Result<Vec<String>, RetrainError> {
+    /// Has the serving model look at what came in; none where there is nothing new, nobody to look, or no image to learn the
+    /// looker's own mistakes from.
+    fn screened(
+        &self,
+        incoming: &mut Incoming,
+        library: Option<&Library>,
+    ) -> Result<Option<DataReport>, RetrainError> {
+        let (Some(champion), Some(library)) = (self.entry.aliases.champion, library) else {
+            return Ok(None);
+        };
         if !self.request.feedback {
-            return Ok(Vec::new());
+            return Ok(None);
         }
-        let champion = match self.entry.aliases.champion {
-            Some(version) => {
-                let plan = self.compiled(&self.place.registry.load(&self.entry.name, version)?)?;
-                let all: Vec<usize> = (0..incoming.data.len()).collect();
-                Some(probabilities(&plan, &incoming.data, &all)?)
-            }
-            None => None,
-        };
-        let screened = Screened {
-            incoming,
-            champion: champion.as_deref(),
-            names: &self.entry.spec.labels,
-        };
-        let findings = screen(&screened, &self.place.config);
-        let mut reasons = Vec::new();
-        for finding in findings {
-            if !finding.passed {
-                reasons.push(finding.text.clone());
-            }
-            self.tell(&Progress::Check {
-                check: finding.check.to_owned(),
-                passed: finding.passed,
-                text: finding.text,
-            })?;
+        let (data, trusted) = library.trusted();
+        if trusted.is_empty() || incoming.examples.is_empty() {
+            return Ok(None);
         }
-        Ok(reasons)
+        let plan = self.compiled(&self.place.registry.load(&self.entry.name, champion)?)?;
+        let all: Vec<usize> = (0..incoming.data.len()).collect();
+        let labels: Vec<u32> = trusted.iter().map(|&index| data.labels[index]).collect();
+        let opinion = Opinion {
+            incoming: &probabilities(&plan, &incoming.data, &all)?,
+            trusted: &probabilities(&plan, data, &trusted)?,
+            labels: &labels,
+        };
+        Ok(Some(screen::screen(incoming, &opinion, &self.place.intake)?))
+    }
+
+    /// The reasons for which what came in may not be learnt from; tells of what was found.
+    fn refused(&mut self, incoming: &Incoming) -> Result<Vec<String>, RetrainError> {
+        let Some(report) = self.report.clone() else {
+            let few = match self.request.feedback {
+                true => screen::enough(incoming, &self.place.intake),
+                false => None,
+            };
+            return Ok(few.into_iter().collect());
+        };
+        for note in &report.notes {
+            self.note(note.clone())?;
+        }
+        self.tell(&screen::told(&report))?;
+        Ok(report.reasons)
     }
 
     /// Writes the plan, unless an interrupted run goes on by it.

@@ -1,58 +1,73 @@
 //! Whether what came in may be learnt from at all: checks that look at no new model.
 
-use crate::store::Example;
+use std::collections::HashSet;
 
-use super::{Config, Incoming};
+use crate::evaluate::EvaluateError;
+use crate::evaluate::gate::intake::{DataReport, DataRules, Golden, NewExample, check_data};
 
-/// What the checks look at: the images that came in, and what the serving model says of them.
-pub struct Screened<'a> {
-    /// The images with label and source, decoded.
-    pub incoming: &'a Incoming,
-    /// The champion's probabilities, a row of one per class for each image; none where there is no champion.
-    pub champion: Option<&'a [f64]>,
-    /// The classes' names.
-    pub names: &'a [String],
+use super::{Incoming, Progress};
+
+/// What the serving model says: of the images that came in, and of images whose labels are trusted.
+pub(super) struct Opinion<'a> {
+    /// Of each image that came in a row of one probability per class.
+    pub(super) incoming: &'a [f64],
+    /// The same of trusted images.
+    pub(super) trusted: &'a [f64],
+    /// Their classes.
+    pub(super) labels: &'a [u32],
 }
 
-/// What a check found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// The check's name.
-    pub check: &'static str,
-    /// Whether the images may be learnt from.
-    pub passed: bool,
-    /// Its figures as a sentence; where it failed, the reason.
-    pub text: String,
+/// Looks at what came in, and takes away what is not to be learnt from.
+pub(super) fn screen(
+    incoming: &mut Incoming,
+    opinion: &Opinion<'_>,
+    rules: &DataRules,
+) -> Result<DataReport, EvaluateError> {
+    let classes = incoming.data.classes;
+    let golden = Golden::of(opinion.trusted, opinion.labels, classes)?;
+    let held_out: HashSet<usize> = incoming.split.hold_out.iter().copied().collect();
+    let names: Vec<String> = incoming.examples.iter().map(|e| e.sha256.to_string()).collect();
+    let rows = opinion.incoming.chunks_exact(classes);
+    let examples = incoming.examples.iter().zip(rows).enumerate();
+    let examples: Vec<NewExample<'_>> = examples
+        .map(|(place, (example, probabilities))| NewExample {
+            sha256: &names[place],
+            label: example.label,
+            source: example.source.as_str(),
+            dhash: incoming.looks[place],
+            probabilities,
+            hold_out: held_out.contains(&place),
+        })
+        .collect();
+    let check = check_data(&examples, &golden, rules)?;
+    incoming.leave_out(&check.leave_out);
+    Ok(check.report)
 }
 
-/// Every check, in order. One that fails ends the run before an epoch is spent.
-pub fn screen(screened: &Screened<'_>, config: &Config) -> Vec<Finding> {
-    vec![enough(screened, config)]
+/// Where nobody can say what the labels are worth: whether they are enough.
+pub(super) fn enough(incoming: &Incoming, rules: &DataRules) -> Option<String> {
+    let new = incoming.examples.len();
+    let text = |new| {
+        format!(
+            "new examples: {new}, fewer than the {} that a new training needs",
+            rules.min_new
+        )
+    };
+    (new < rules.min_new).then(|| text(new))
 }
 
-fn enough(screened: &Screened<'_>, config: &Config) -> Finding {
-    let (labels, needed) = (screened.incoming.split.train.len(), config.min_labels);
-    let passed = labels >= needed;
-    Finding {
-        check: "labels",
-        passed,
-        text: if passed {
-            format!("{labels} images of feedback to train on, {needed} are needed")
-        } else {
-            format!("{labels} images of feedback to train on are fewer than the {needed} that are needed")
-        },
-    }
-}
-
-impl Screened<'_> {
-    /// Each image with the champion's probabilities of it.
-    pub fn rows(&self) -> impl Iterator<Item = (&Example, Option<&[f64]>)> {
-        let classes = self.names.len();
-        let row = move |index: usize| {
-            self.champion
-                .and_then(|all| all.get(index * classes..(index + 1) * classes))
-        };
-        let examples = self.incoming.examples.iter().enumerate();
-        examples.map(move |(index, example)| (example, row(index)))
+/// The event that tells of a report.
+pub(super) fn told(report: &DataReport) -> Progress {
+    let text = match report.reasons.is_empty() {
+        true => format!(
+            "{} of {} new examples are learnt from",
+            report.kept, report.examples
+        ),
+        false => report.reasons.join("; "),
+    };
+    Progress::Check {
+        check: "labels".to_owned(),
+        passed: report.passed,
+        text,
     }
 }

@@ -4,8 +4,9 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
+use crate::card;
 use crate::engine::Plan;
-use crate::evaluate::gate::Slice;
+use crate::evaluate::gate::{self, Slice};
 use crate::model::Version;
 use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
 use crate::store::Digest;
@@ -104,8 +105,7 @@ impl Run<'_> {
         for check in comparison.checks() {
             self.tell(&check)?;
         }
-        let kept = kept(&comparison, SystemTime::now()).expect("a verdict has string keys and plain values");
-        self.place.registry.keep_verdict(self.name(), version, &kept)?;
+        self.keep(version, &comparison)?;
         let mut reasons = comparison.verdict.reasons.clone();
         if comparison.verdict.blessed && self.request.promote {
             self.phase(Phase::Promote)?;
@@ -113,6 +113,14 @@ impl Run<'_> {
         }
         let blessed = comparison.verdict.blessed;
         self.outcome(version, Some(blessed), reasons, Some(comparison))
+    }
+
+    /// Keeps the verdict with the version, for programs and for people.
+    fn keep(&self, version: Version, comparison: &Comparison) -> Result<(), RetrainError> {
+        let registry = &self.place.registry;
+        let kept = kept(comparison, SystemTime::now()).expect("a verdict has string keys and plain values");
+        registry.keep_verdict(self.name(), version, &kept)?;
+        Ok(registry.keep_verdict_page(self.name(), version, &comparison.html())?)
     }
 
     /// Tells the store what a version learnt from, so that it is named to whoever erases of it from now on; the reason not to
@@ -157,18 +165,28 @@ impl Run<'_> {
             }],
             names: &self.entry.spec.labels,
         };
+        let data = json!({
+            "dataset": material.told["name"],
+            "part": golden.base,
+            "images": golden.incoming_from,
+            "feedback": golden.data.len() - golden.incoming_from,
+            "sha256": golden.data.sha256(),
+        });
+        let verdict = compare([&plans[0], &plans[1]], &images, &self.place.rules)?;
+        let folder = registry.pinned(self.name())?;
+        let pinned = gate::pinned(&plans[1], &self.entry.spec, &folder, &self.place.images)?;
+        let uses = registry.uses_of(self.name(), &data)? + 1;
+        let verdict = verdict.with_pinned(pinned).with_uses(uses);
+        let verdict = match self.report.clone() {
+            Some(report) => verdict.with_new_examples(report),
+            None => verdict,
+        };
         Ok(Comparison {
             model: self.name().clone(),
             champion_version: versions[0],
             challenger_version: versions[1],
-            data: json!({
-                "dataset": material.told["name"],
-                "part": golden.base,
-                "images": golden.incoming_from,
-                "feedback": golden.data.len() - golden.incoming_from,
-                "sha256": golden.data.sha256(),
-            }),
-            verdict: compare([&plans[0], &plans[1]], &images, &self.place.rules)?,
+            data,
+            verdict,
         })
     }
 
@@ -195,7 +213,9 @@ impl Run<'_> {
         reasons: Vec<String>,
         comparison: Option<Comparison>,
     ) -> Result<Outcome, RetrainError> {
-        let entry = self.place.registry.entry(self.name())?;
+        let registry = &self.place.registry;
+        card::refresh(registry, self.name())?;
+        let entry = registry.entry(self.name())?;
         let finished = Finished {
             version: Some(version),
             blessed,

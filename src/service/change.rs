@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::keeper::Keeper;
 use super::{Changed, ServiceError};
 use crate::model::{ModelName, Version};
-use crate::registry::{Alias, Author, Entry, Finding, Grounds, Promotion, RegistryError};
+use crate::registry::{Alias, Author, Entry, Grounds, Promotion, RegistryError};
 
 /// A change asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +99,7 @@ impl Keeper {
         let grounds = match (grounds(kept.as_ref(), entry.aliases.champion), force) {
             (Ok(over), _) => Grounds::Blessed { over },
             (Err(_), true) => Grounds::Forced {
-                finding: match kept {
-                    Some(Kept { blessed: false, .. }) => Finding::Refused,
-                    _ => Finding::None,
-                },
+                finding: self.registry.finding(name, version)?,
             },
             (Err(why), false) => return Err(ServiceError::NotBlessed(why)),
         };

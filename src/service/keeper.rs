@@ -7,6 +7,7 @@ use super::handle::{Command, Orders, Turn};
 use super::load::Loader;
 use super::swap::Retired;
 use super::{Config, InService, ServiceError, Setup};
+use crate::card;
 use crate::engine::prepare_thread;
 use crate::model::{ModelName, Version};
 use crate::predict::{Predictor, Table};
@@ -93,7 +94,12 @@ impl Keeper {
     fn carry_out(&mut self, command: Command) {
         match command {
             Command::Change(name, ask, answer) => {
-                let _ = answer.send(told(self.change(&name, &ask)));
+                let changed = self.change(&name, &ask);
+                let made = changed.is_ok();
+                let _ = answer.send(told(changed));
+                if made {
+                    self.refresh_cards(&name);
+                }
             }
             Command::Load(name, version, answer) => {
                 let _ = answer.send(told(self.load(&name, version)));
@@ -109,6 +115,13 @@ impl Keeper {
                 let _ = answer.send(Ok(()));
             }
             Command::Wake => {}
+        }
+    }
+
+    /// Of a change that is made and serves already: what is told of it may follow.
+    fn refresh_cards(&self, name: &ModelName) {
+        if let Err(error) = card::refresh(&self.registry, name) {
+            tracing::warn!(model = %name, %error, "the cards do not tell of the latest change");
         }
     }
 

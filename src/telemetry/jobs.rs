@@ -19,7 +19,7 @@ pub const JOB_STATES: [&str; 8] = [
 /// The gate's checks; any other counts as `other`.
 pub const CHECKS: [&str; 9] = [
     "labels",
-    "sanity",
+    "pinned",
     "images",
     "non_inferiority",
     "superiority",

@@ -167,7 +167,7 @@ fn two_hundred_promotions_under_load_fail_nobody() {
     progress.begun.store(2, Ordering::SeqCst);
     progress.done.store(2, Ordering::SeqCst);
     let threads = settled_threads(&server);
-    let series = server.get("/metrics").1.lines().count();
+    let series = settled_metrics(&server).lines().count();
     let asked: usize = std::thread::scope(|scope| {
         let over = Over(&progress);
         let ask = || progress.ask_along(&server.address, after, &own);
@@ -183,7 +183,7 @@ fn two_hundred_promotions_under_load_fail_nobody() {
     assert!(asked > 203, "{asked} requests are no load");
     // 203 and 2 leave the same two versions behind.
     assert_eq!(settled_threads(&server), threads);
-    let text = server.get("/metrics").1;
+    let text = settled_metrics(&server);
     assert_eq!(text.lines().count(), series, "{text}");
     assert!(
         text.contains("sconce_promotions_total{model=\"tiny\"} 203\n"),
@@ -191,6 +191,17 @@ fn two_hundred_promotions_under_load_fail_nobody() {
     );
     server.signal("TERM");
     assert_eq!(server.end().0, Some(0));
+}
+
+/// The metrics once the series of two versions are left: they go after a version's threads.
+fn settled_metrics(server: &Server) -> String {
+    loop {
+        let text = server.get("/metrics").1;
+        if text.matches("sconce_items_accepted_total{").count() == 2 {
+            return text;
+        }
+        std::thread::yield_now();
+    }
 }
 
 /// The threads once those of two versions are left.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, Output, Stdio};
 
 use image::{GrayImage, Luma};
@@ -13,11 +12,16 @@ use tempfile::TempDir;
 use crate::serve::models;
 use crate::server::sconce;
 
-/// A folder of models with one of them, `tiny`, and a dataset `shades` for it.
-fn place() -> TempDir {
-    let folder = models();
+/// Models with one of them, `tiny`; beside them a folder with a dataset `shades` for it, and where a run works.
+struct Place {
+    models: TempDir,
+    beside: TempDir,
+}
+
+fn place() -> Place {
+    let (models, beside) = (models(), tempfile::tempdir().unwrap());
     for label in ["a", "b"] {
-        let class = folder.path().join(".datasets/shades").join(label);
+        let class = beside.path().join("datasets/shades").join(label);
         fs::create_dir_all(&class).unwrap();
         for image in 0..100u32 {
             let level = if label == "a" { image } else { 255 - image };
@@ -27,16 +31,20 @@ fn place() -> TempDir {
                 .unwrap();
         }
     }
-    folder
+    Place { models, beside }
 }
 
-fn started(folder: &Path, request: &Value) -> Child {
+fn started(place: &Place, request: &Value) -> Child {
+    let beside = place.beside.path();
     let mut command = sconce(&["retrain", "--lines", "--request", "-", "--work"]);
-    command.arg(folder.join(".work")).arg("--models").arg(folder);
-    for (key, value) in [("store.folder", ".store"), ("retrain.datasets", ".datasets")] {
+    command
+        .arg(beside.join("work"))
+        .arg("--models")
+        .arg(place.models.path());
+    for (key, value) in [("store.folder", "store"), ("retrain.datasets", "datasets")] {
         command
             .arg("--set")
-            .arg(format!("{key}={}", folder.join(value).display()));
+            .arg(format!("{key}={}", beside.join(value).display()));
     }
     command.args(["--set", "engine.device=cpu"]);
     let piped = command
@@ -58,9 +66,9 @@ fn events(output: &Output) -> Vec<Progress> {
 
 #[test]
 fn what_is_wrong_has_its_exit_code() {
-    let folder = place();
+    let place = place();
     let check = |request: Value, code: i32, expected: &str| {
-        let output = started(folder.path(), &request).wait_with_output().unwrap();
+        let output = started(&place, &request).wait_with_output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(code), "{request}: {told}");
         assert!(told.contains(expected), "{told}");
@@ -89,9 +97,9 @@ fn what_is_wrong_has_its_exit_code() {
 
 #[test]
 fn a_killed_run_goes_on_after_its_last_epoch() {
-    let folder = place();
+    let place = place();
     let request = json!({"model": "tiny", "dataset": "shades", "feedback": false, "epochs": 40});
-    let mut child = started(folder.path(), &request);
+    let mut child = started(&place, &request);
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let is_epoch = |line: &String| line.contains(r#""event":"epoch""#);
     let first = lines.map(Result::unwrap).find(is_epoch);
@@ -100,7 +108,7 @@ fn a_killed_run_goes_on_after_its_last_epoch() {
     child.wait().unwrap();
     assert!(first.is_some());
 
-    let output = started(folder.path(), &request).wait_with_output().unwrap();
+    let output = started(&place, &request).wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(0), "{told}");
     let events = events(&output);

@@ -12,7 +12,7 @@ use super::material::Material;
 use super::*;
 use crate::dataset::is_held_out;
 use crate::engine::{self, DeviceChoice};
-use crate::evaluate::gate::Rules;
+use crate::evaluate::gate::{DataRules, Rules};
 use crate::model::rng::{Rng, Stream};
 use crate::model::{ModelName, Version, Weights};
 use crate::preprocess::Limits;
@@ -68,7 +68,6 @@ impl Bench {
                 learning_rate: 0.01,
                 batch_size: 16,
                 reservoir: 200,
-                min_labels: 20,
                 ..Config::default()
             },
             rules: Rules {
@@ -77,6 +76,12 @@ impl Bench {
                 // Two plans of one network: what differs is what else this machine does.
                 max_latency_ratio: 1000.0,
                 ..Rules::default()
+            },
+            intake: DataRules {
+                min_new: 20,
+                max_source_share: 1.0,
+                max_suspects: 1.0,
+                ..DataRules::default()
             },
             images: Limits::default(),
             engine: engine::Config {

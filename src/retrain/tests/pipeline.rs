@@ -162,7 +162,7 @@ fn what_is_not_possible_is_told_by_its_fault() {
 #[test]
 fn too_few_labels_are_refused_before_an_epoch() {
     let mut bench = Bench::with_samples();
-    bench.place.config.min_labels = 151;
+    bench.place.intake.min_new = 151;
     let (events, outcome) = bench.told(&request());
     let finished = outcome.finished;
     assert_eq!((finished.version, finished.blessed), (None, Some(false)));
