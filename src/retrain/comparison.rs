@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::dataset::Dataset;
 use crate::engine::Plan;
-use crate::evaluate::gate::{self, Answers, Rules, Slice, Verdict};
+use crate::evaluate::gate::{self, Answers, Rules, Slice, Verdict, p_text};
 use crate::evaluate::{self, latencies};
 use crate::model::{ModelName, Version};
 use crate::registry::rfc3339;
@@ -121,17 +121,20 @@ impl Comparison {
         ];
         checks.extend(verdict.superiority.iter().map(|one| {
             let text = format!(
-                "on {}: {} won, {} lost, p = {:.2e}",
-                one.slice, one.pairs.won, one.pairs.lost, one.p_holm
+                "on {}: {} won, {} lost, p = {}",
+                one.slice,
+                one.pairs.won,
+                one.pairs.lost,
+                p_text(one.p_holm)
             );
             check("superiority", one.passed, text)
         }));
         checks.extend(verdict.harm.iter().map(|class| {
             let text = format!(
-                "class {}: recall {} points, p = {:.2e}, n = {}",
+                "class {}: recall {} points, p = {}, n = {}",
                 class.label,
                 points(-class.drop),
-                class.p_holm,
+                p_text(class.p_holm),
                 class.pairs.n()
             );
             check("class_harm", !class.blocked, text)

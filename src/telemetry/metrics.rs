@@ -272,7 +272,7 @@ impl Metrics {
         for (_, label) in REASONS {
             let _ = self.batch_size.remove_label_values(&with(label));
         }
-        let _ = self.collecting.forget_live(&both);
+        self.collecting.forget_live(&both);
     }
 
     /// The series of one model version, if they were made before.

@@ -274,7 +274,7 @@ pub(super) fn points(share: f64) -> String {
 }
 
 /// A p-value as papers print it.
-pub(super) fn p_text(p: f64) -> String {
+pub(crate) fn p_text(p: f64) -> String {
     if p < 0.001 {
         format!("{p:.1e}")
     } else {

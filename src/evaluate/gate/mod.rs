@@ -15,6 +15,7 @@ mod plots;
 mod significance;
 mod text;
 
+pub(crate) use checks::p_text;
 pub use checks::{Calibration, Harm, Latency, NonInferiority, Superiority};
 pub use coverage::Coverage;
 pub use intake::{DataReport, DataRules};
