@@ -2,12 +2,13 @@
 """Does a model that learns what is new forget what it knew, and does it learn what is false? Over HTTP alone.
 
 usage: forgetting.py MNIST_DIR [--without-replay] [--flip SHARE random|7-1] [--set KEY=VALUE]... [--request JSON]
+       [--expect STATE]
        (unpacked idx files; needs numpy, and before: cargo build --release)
 
 Starts a server over copies of the shipped models. 2,000 training images of the digits 0 to 4, rotated by 30 degrees, come from
 five sources as samples; a retrain is asked for and followed; both versions then answer MNIST's test images, upright, and those
 of 0 to 4 rotated. With --flip the images are upright and of all digits, and SHARE of them (of the sevens) has a wrong label.
-Ends with 1 where a version serves whose accuracy is more than 0.5 points lower, or whose recall of a digit is more than 2.
+Ends with 1 where the job's state is not the expected one, and where a version serves whose accuracy is more than 0.5 points lower, or whose recall of a digit is more than 2.
 """
 import argparse
 import json
@@ -154,6 +155,7 @@ def main():
     parser.add_argument("--flip", nargs=2, metavar=("SHARE", "HOW"))
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--request", type=json.loads, default={})
+    parser.add_argument("--expect")
     args = parser.parse_args()
     random = np.random.default_rng(1)
     images, labels = part(args.mnist, "train")
@@ -175,6 +177,8 @@ def main():
                 print(f"failed: {event['check']}: {event['text']}")
         print(f"{job['state']}, version {job.get('version')}, promoted {job.get('promoted')}, reason {job.get('reason')}")
         report(server, args.mnist, job)
+        if args.expect not in (None, job["state"]):
+            raise SystemExit(f"the job is {job['state']}, not {args.expect}")
     finally:
         server.stop()
         shutil.rmtree(work)
