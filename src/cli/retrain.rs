@@ -255,7 +255,7 @@ fn refusal(finished: &Finished) -> Result<(), CliError> {
 
 /// Whose fault a failed run is.
 #[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
-fn failed(error: RetrainError) -> CliError {
+pub(super) fn failed(error: RetrainError) -> CliError {
     let text = error.to_string();
     match error.fault() {
         Fault::Request => CliError::Usage(text),

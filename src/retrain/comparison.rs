@@ -9,8 +9,9 @@ use crate::dataset::Dataset;
 use crate::engine::Plan;
 use crate::evaluate::gate::{self, Answers, Rules, Slice, Verdict, p_text};
 use crate::evaluate::{self, latencies};
-use crate::model::{ModelName, Version};
-use crate::registry::rfc3339;
+use crate::model::{ModelName, Spec, Version};
+use crate::preprocess::Limits;
+use crate::registry::{Registry, RegistryError, rfc3339};
 
 use super::{Progress, RetrainError};
 
@@ -31,31 +32,69 @@ pub struct Comparison {
     /// What the gate found.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// The images in a few words.
+    #[serde(skip)]
+    pub images: String,
 }
 
 /// The images of a comparison.
 pub struct Compared<'a> {
-    /// All of them are compared.
+    /// Where they are.
     pub data: &'a Dataset,
-    /// Where the challenger is to be better.
+    /// Which of them are compared.
+    pub indices: &'a [usize],
+    /// Where, among those, the challenger is to be better.
     pub slices: Vec<Slice>,
-    /// The classes' names.
-    pub names: &'a [String],
+    /// For programs: what tells them from others.
+    pub told: Value,
+    /// For people: the same in a few words.
+    pub text: String,
+}
+
+/// What both versions have in common.
+#[derive(Clone, Copy)]
+pub struct Common<'a> {
+    /// Where they are.
+    pub registry: &'a Registry,
+    /// Whose they are.
+    pub model: &'a ModelName,
+    /// What a person says of the model.
+    pub spec: &'a Spec,
+    /// What the gate asks.
+    pub rules: &'a Rules,
+    /// What an image may cost.
+    pub limits: &'a Limits,
 }
 
 /// Asks the gate; the champion is first in `plans`.
-pub fn compare(plans: [&Plan; 2], images: &Compared<'_>, rules: &Rules) -> Result<Verdict, RetrainError> {
-    let all: Vec<usize> = (0..images.data.len()).collect();
-    let answers = |plan| evaluate::probabilities(plan, images.data, &all);
+pub fn compare(
+    common: Common<'_>,
+    plans: [&Plan; 2],
+    images: Compared<'_>,
+) -> Result<Comparison, RetrainError> {
+    let Compared { data, indices, .. } = images;
+    let answers = |plan| evaluate::probabilities(plan, data, indices);
     let (champion, challenger) = (answers(plans[0])?, answers(plans[1])?);
+    let labels: Vec<u32> = indices.iter().map(|&index| data.labels[index]).collect();
     let answers = Answers {
         champion: &champion,
         challenger: &challenger,
-        labels: &images.data.labels,
-        names: images.names,
+        labels: &labels,
+        names: &common.spec.labels,
     };
-    let seconds = seconds(plans, rules)?;
-    Ok(gate::compare(answers, &images.slices, Some(seconds), rules)?)
+    let seconds = seconds(plans, common.rules)?;
+    let verdict = gate::compare(answers, &images.slices, Some(seconds), common.rules)?;
+    let folder = common.registry.pinned(common.model)?;
+    let pinned = gate::pinned(plans[1], common.spec, &folder, common.limits)?;
+    let uses = common.registry.uses_of(common.model, &images.told)? + 1;
+    Ok(Comparison {
+        model: common.model.clone(),
+        champion_version: plans[0].version(),
+        challenger_version: plans[1].version(),
+        data: images.told,
+        verdict: verdict.with_pinned(pinned).with_uses(uses),
+        images: images.text,
+    })
 }
 
 /// Both models' times, champion first. What else the machine does meanwhile makes a percentile longer and never shorter, so
@@ -72,13 +111,6 @@ fn seconds(plans: [&Plan; 2], rules: &Rules) -> Result<[f64; 2], RetrainError> {
     Ok(both)
 }
 
-/// A comparison, however its images are told, as it is kept with the version: with its moment.
-pub fn kept(comparison: &impl Serialize, at: SystemTime) -> serde_json::Result<Value> {
-    let mut value = serde_json::to_value(comparison)?;
-    value["at"] = rfc3339(at).into();
-    Ok(value)
-}
-
 impl Comparison {
     /// For a terminal.
     pub fn text(&self) -> String {
@@ -91,11 +123,19 @@ impl Comparison {
     }
 
     fn title(&self) -> String {
-        let (challenger, champion) = (self.challenger_version, self.champion_version);
         format!(
-            "{}: version {challenger} as challenger of version {champion}",
-            self.model
+            "{}: version {} as challenger of version {} on {}",
+            self.model, self.challenger_version, self.champion_version, self.images
         )
+    }
+
+    /// Keeps it with the challenger, for programs with its moment and for people as a page.
+    pub fn keep(&self, registry: &Registry, at: SystemTime) -> Result<(), RegistryError> {
+        let (name, version) = (&self.model, self.challenger_version);
+        let mut value = serde_json::to_value(self).expect("a verdict has string keys and plain values");
+        value["at"] = rfc3339(at).into();
+        registry.keep_verdict(name, version, &value)?;
+        registry.keep_verdict_page(name, version, &self.html())
     }
 
     /// An event for each check.

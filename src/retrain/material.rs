@@ -144,6 +144,18 @@ impl Golden {
         (self.incoming_from..self.data.len()).collect()
     }
 
+    /// In a few words; `dataset` is its name.
+    pub(super) fn text(&self, dataset: &Value) -> String {
+        let part = self.base.map(|base| {
+            let part = base.replace('_', "-");
+            let dataset = dataset.as_str().unwrap_or_default();
+            format!("{} {part} images of {dataset}", self.incoming_from)
+        });
+        let new = self.data.len() - self.incoming_from;
+        let new = (new > 0).then(|| format!("{new} of feedback, held out"));
+        part.into_iter().chain(new).collect::<Vec<_>>().join(" and ")
+    }
+
     /// Every part that is there, as a manifest names it, with its rows.
     pub(super) fn parts(&self) -> Vec<(&'static str, Vec<usize>)> {
         let base = self.base.map(|name| (name, (0..self.incoming_from).collect()));

@@ -20,7 +20,7 @@ mod stage;
 mod tests;
 mod work;
 
-pub use comparison::{Compared, Comparison, compare, kept};
+pub use comparison::{Common, Compared, Comparison, compare};
 pub use config::Config;
 pub use error::{Fault, RetrainError};
 pub use incoming::Incoming;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::card;
 use crate::engine::Plan;
-use crate::evaluate::gate::{self, Slice};
+use crate::evaluate::gate::Slice;
 use crate::model::Version;
 use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
 use crate::store::Digest;
@@ -15,7 +15,7 @@ use crate::train::Fitted;
 use super::material::Material;
 use super::run::Run;
 use super::{
-    Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, kept, reports,
+    Common, Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, reports,
 };
 
 /// Largest batch the plan is tried with before it is evaluated.
@@ -105,7 +105,7 @@ impl Run<'_> {
         for check in comparison.checks() {
             self.tell(&check)?;
         }
-        self.keep(version, &comparison)?;
+        comparison.keep(&self.place.registry, SystemTime::now())?;
         let mut reasons = comparison.verdict.reasons.clone();
         if comparison.verdict.blessed && self.request.promote {
             self.phase(Phase::Promote)?;
@@ -113,14 +113,6 @@ impl Run<'_> {
         }
         let blessed = comparison.verdict.blessed;
         self.outcome(version, Some(blessed), reasons, Some(comparison))
-    }
-
-    /// Keeps the verdict with the version, for programs and for people.
-    fn keep(&self, version: Version, comparison: &Comparison) -> Result<(), RetrainError> {
-        let registry = &self.place.registry;
-        let kept = kept(comparison, SystemTime::now()).expect("a verdict has string keys and plain values");
-        registry.keep_verdict(self.name(), version, &kept)?;
-        Ok(registry.keep_verdict_page(self.name(), version, &comparison.html())?)
     }
 
     /// Tells the store what a version learnt from, so that it is named to whoever erases of it from now on; the reason not to
@@ -157,36 +149,37 @@ impl Run<'_> {
             true => ("feedback", golden.incoming()),
             false => ("all images", (0..golden.data.len()).collect()),
         };
+        let all: Vec<usize> = (0..golden.data.len()).collect();
         let images = Compared {
             data: &golden.data,
+            indices: &all,
             slices: vec![Slice {
                 name: slice.0.to_owned(),
                 rows: slice.1,
             }],
-            names: &self.entry.spec.labels,
+            text: golden.text(&material.told["name"]),
+            told: json!({
+                "dataset": material.told["name"],
+                "part": golden.base,
+                "images": golden.incoming_from,
+                "feedback": golden.data.len() - golden.incoming_from,
+                "sha256": golden.data.sha256(),
+            }),
         };
-        let data = json!({
-            "dataset": material.told["name"],
-            "part": golden.base,
-            "images": golden.incoming_from,
-            "feedback": golden.data.len() - golden.incoming_from,
-            "sha256": golden.data.sha256(),
-        });
-        let verdict = compare([&plans[0], &plans[1]], &images, &self.place.rules)?;
-        let folder = registry.pinned(self.name())?;
-        let pinned = gate::pinned(&plans[1], &self.entry.spec, &folder, &self.place.images)?;
-        let uses = registry.uses_of(self.name(), &data)? + 1;
-        let verdict = verdict.with_pinned(pinned).with_uses(uses);
-        let verdict = match self.report.clone() {
-            Some(report) => verdict.with_new_examples(report),
-            None => verdict,
+        let common = Common {
+            registry,
+            model: self.name(),
+            spec: &self.entry.spec,
+            rules: &self.place.rules,
+            limits: &self.place.images,
         };
-        Ok(Comparison {
-            model: self.name().clone(),
-            champion_version: versions[0],
-            challenger_version: versions[1],
-            data,
-            verdict,
+        let comparison = compare(common, [&plans[0], &plans[1]], images)?;
+        Ok(match self.report.clone() {
+            Some(report) => Comparison {
+                verdict: comparison.verdict.with_new_examples(report),
+                ..comparison
+            },
+            None => comparison,
         })
     }
 

@@ -1,28 +1,15 @@
 //! `sconce evaluate --compare`: may one version take another's place?
 
-use serde::Serialize;
-
 use crate::config::Config;
-use crate::evaluate::gate::{self, Answers, Slice, Verdict};
-use crate::evaluate::{self, latencies};
+use crate::evaluate::gate::Slice;
 use crate::model::{ModelName, Version};
-use crate::registry::Registry;
+use crate::retrain::{self, Common, Compared, Comparison};
 
+use super::super::retrain::failed;
 use super::super::table::json;
 use super::super::version;
 use super::super::{CliError, print, write};
-use super::{Args, Images, Sample, failure, images};
-
-/// A verdict with what it is about.
-#[derive(Debug, Serialize)]
-pub(crate) struct Comparison {
-    model: ModelName,
-    pub(crate) champion_version: Version,
-    challenger_version: Version,
-    data: Images,
-    #[serde(flatten)]
-    pub(crate) verdict: Verdict,
-}
+use super::{Args, Sample, images};
 
 /// Prints the verdict; an error where it is no.
 pub(super) fn run(args: &Args, config: &Config, versions: [Version; 2]) -> Result<(), CliError> {
@@ -62,60 +49,24 @@ pub(crate) fn comparison(
         version::compile(config, &champion)?,
         version::compile(config, &challenger)?,
     ];
-    let answers = |plan| evaluate::probabilities(plan, &images.data, &images.indices).map_err(failure);
-    let (champion_answers, challenger_answers) = (answers(&plans[0])?, answers(&plans[1])?);
-    let answers = Answers {
-        champion: &champion_answers,
-        challenger: &challenger_answers,
-        labels: &images.labels,
-        names: &champion.spec.labels,
+    let compared = Compared {
+        data: &images.data,
+        indices: &images.indices,
+        slices: vec![Slice {
+            name: "all images".to_owned(),
+            rows: (0..images.indices.len()).collect(),
+        }],
+        told: serde_json::to_value(&images.what).map_err(|e| CliError::Failed(e.to_string()))?,
+        text: images.what.title(),
     };
-    let all = Slice {
-        name: "all images".to_owned(),
-        rows: (0..images.labels.len()).collect(),
+    let common = Common {
+        registry: &version::registry(config)?,
+        model,
+        spec: &champion.spec,
+        rules: &config.gate,
+        limits: &config.images,
     };
-    let seconds = latencies([&plans[0], &plans[1]]).map_err(version::engine)?;
-    let verdict = gate::compare(answers, &[all], Some(seconds), &config.gate).map_err(failure)?;
-    let registry = version::registry(config)?;
-    let folder = registry.pinned(model).map_err(version::data)?;
-    let pinned = gate::pinned(&plans[1], &champion.spec, &folder, &config.images).map_err(failure)?;
-    let uses = uses(&registry, model, &images.what)?;
-    Ok(Comparison {
-        model: model.clone(),
-        champion_version,
-        challenger_version,
-        data: images.what,
-        verdict: verdict.with_pinned(pinned).with_uses(uses),
-    })
-}
-
-/// Verdicts that were kept on the same images, and this one.
-fn uses(registry: &Registry, model: &ModelName, images: &Images) -> Result<usize, CliError> {
-    let images = serde_json::to_value(images).map_err(|e| CliError::Failed(e.to_string()))?;
-    let kept = registry.uses_of(model, &images).map_err(version::data)?;
-    Ok(kept + 1)
-}
-
-impl Comparison {
-    /// For a terminal.
-    pub(crate) fn text(&self) -> String {
-        format!("{}\n\n{}", self.title(), self.verdict.text())
-    }
-
-    /// As a page.
-    pub(crate) fn html(&self) -> String {
-        self.verdict.html(&self.title())
-    }
-
-    fn title(&self) -> String {
-        format!(
-            "{}: version {} as challenger of version {} on {}",
-            self.model,
-            self.challenger_version,
-            self.champion_version,
-            self.data.title()
-        )
-    }
+    retrain::compare(common, [&plans[0], &plans[1]], compared).map_err(failed)
 }
 
 #[cfg(test)]
@@ -131,11 +82,8 @@ mod tests {
         let args = args(labelled(&models));
         let comparison = comparison(&args.model, &args.sample, &models.config(), versions).unwrap();
         assert!(!comparison.verdict.blessed && comparison.verdict.n == 4);
-        assert!(
-            comparison
-                .title()
-                .starts_with("tiny: version 2 as challenger of version 1 on ")
-        );
+        let title = "tiny: version 2 as challenger of version 1 on ";
+        assert!(comparison.text().starts_with(title));
         let value: serde_json::Value = serde_json::from_str(&json(&comparison).unwrap()).unwrap();
         assert_eq!(
             value["reasons"][0],

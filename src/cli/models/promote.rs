@@ -9,10 +9,10 @@ use crate::config::Config;
 use crate::engine::prepare_thread;
 use crate::model::{ModelName, Version};
 use crate::registry::{Change, Finding, Grounds, Promotion, Registry, RegistryError};
-use crate::retrain::kept;
+use crate::retrain::Comparison;
 
 use super::super::evaluate::Sample;
-use super::super::evaluate::compare::{Comparison, comparison};
+use super::super::evaluate::compare::comparison;
 use super::super::part::WhichPart;
 use super::super::table::json;
 use super::super::version::{data, registry};
@@ -106,11 +106,7 @@ fn asked(args: &Args, images: &Path, registry: &Registry, config: &Config) -> Re
     };
     prepare_thread();
     let comparison = comparison(name, &sample, config, [champion, version])?;
-    let kept = kept(&comparison, SystemTime::now()).map_err(|e| CliError::Failed(e.to_string()))?;
-    registry
-        .keep_verdict(name, version, &kept)
-        .and_then(|()| registry.keep_verdict_page(name, version, &comparison.html()))
-        .map_err(data)?;
+    comparison.keep(registry, SystemTime::now()).map_err(data)?;
     Ok(comparison)
 }
 
