@@ -27,7 +27,7 @@ pub struct Launch {
 }
 
 /// Where the scheduler places a job: below everything that answers.
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// A running child, which leads a process group of its own: a signal from a terminal is the server's to handle, and what the
 /// child has started ends with it.

@@ -314,7 +314,7 @@ async fn output_without_end_is_not_read_without_end() {
 #[tokio::test]
 async fn a_child_has_less_than_the_server() {
     let script = format!(
-        r#"until test "$(nice)" -ge 10 -a "$(ulimit -d)" = 1048576; do sleep 0.01; done
+        r#"until test "$(nice)" -ge 19 -a "$(ulimit -d)" = 1048576; do sleep 0.01; done
         echo "{{\"event\":\"note\",\"text\":\"$RAYON_NUM_THREADS $CANDLE_NUM_THREADS ${{HOME-unset}}\"}}"
         {FINISHED}"#
     );

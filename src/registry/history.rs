@@ -1,5 +1,7 @@
 //! Every change of a model's aliases, for ever: `history.jsonl`, one line each.
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +11,8 @@ use crate::model::{ModelName, Version};
 use super::{Alias, Registry, RegistryError, atomic, invalid, io, read};
 
 const HISTORY: &str = "history.jsonl";
+/// A line holds 1,100 characters of people at most, each of twelve bytes in JSON at most, and little else.
+const TAIL_BYTES: u64 = 32 << 10;
 /// Largest history that is read: some 200,000 changes.
 const MAX_HISTORY_BYTES: u64 = 64 << 20;
 
@@ -81,6 +85,27 @@ impl Registry {
         };
         lines.filter_map(change).collect()
     }
+
+    /// The latest change, without reading those before it.
+    pub fn last_change(&self, name: &ModelName) -> Result<Option<Change>, RegistryError> {
+        let path = self.folder(name)?.join(HISTORY);
+        let tail = match tail(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            tail => tail.map_err(|e| io(&path, e))?,
+        };
+        let mut lines = tail.rsplit(|&byte| byte == b'\n');
+        Ok(lines.find_map(|line| serde_json::from_slice(line).ok()))
+    }
+}
+
+/// The end of a file, long enough for two lines of the greatest length.
+fn tail(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 impl Action {

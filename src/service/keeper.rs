@@ -1,6 +1,6 @@
 //! The one owner of what is in service: carries out commands, and follows the folder of models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::handle::{Command, Orders, Turn};
@@ -29,6 +29,8 @@ pub struct Keeper {
     pub(super) unfit: BTreeMap<(ModelName, Version), Option<Stamp>>,
     /// Models whose folder cannot be read, with what was last logged of it.
     pub(super) unreadable: BTreeMap<ModelName, String>,
+    /// Models of whose latest changes the cards do not tell yet.
+    pub(super) stale_cards: BTreeSet<ModelName>,
     /// Out of service, and perhaps still held by requests.
     pub(super) retired: Vec<Retired>,
 }
@@ -69,6 +71,7 @@ impl Keeper {
             told: BTreeMap::new(),
             unfit: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            stale_cards: BTreeSet::new(),
             retired: Vec::new(),
         })
     }
@@ -83,8 +86,14 @@ impl Keeper {
         loop {
             match self.orders.next() {
                 Turn::Command(command) => self.carry_out(command),
-                Turn::Refresh => self.refresh(),
-                Turn::Stop => return,
+                Turn::Refresh => {
+                    self.refresh();
+                    self.refresh_cards();
+                }
+                Turn::Stop => return self.refresh_cards(),
+            }
+            if self.config.poll_ms == 0 {
+                self.refresh_cards();
             }
             self.sweep();
         }
@@ -98,7 +107,7 @@ impl Keeper {
                 let made = changed.is_ok();
                 let _ = answer.send(told(changed));
                 if made {
-                    self.refresh_cards(&name);
+                    self.stale_cards.insert(name);
                 }
             }
             Command::Load(name, version, answer) => {
@@ -118,10 +127,12 @@ impl Keeper {
         }
     }
 
-    /// Of a change that is made and serves already: what is told of it may follow.
-    fn refresh_cards(&self, name: &ModelName) {
-        if let Err(error) = card::refresh(&self.registry, name) {
-            tracing::warn!(model = %name, %error, "the cards do not tell of the latest change");
+    /// Of changes that are made and serve already: what is told of them follows, once for many.
+    fn refresh_cards(&mut self) {
+        for name in std::mem::take(&mut self.stale_cards) {
+            if let Err(error) = card::refresh(&self.registry, &name) {
+                tracing::warn!(model = %name, %error, "the cards do not tell of the latest change");
+            }
         }
     }
 

@@ -142,8 +142,7 @@ impl Keeper {
 
     /// Whether the history says that this champion came by a rollback; one that was named by hand did not.
     fn came_back(&self, name: &ModelName, champion: Version) -> bool {
-        let history = self.registry.history(name).unwrap_or_default();
-        let last = history.last();
+        let last = self.registry.last_change(name).unwrap_or_default();
         last.is_some_and(|change| change.action == Action::Rollback && change.to == Some(champion))
     }
 

@@ -128,6 +128,7 @@ fn what_is_refused_changes_nothing() {
         assert!(error.contains(expected), "{error}, not {expected}");
         assert_eq!(aliases(&registry, &name), [Some(1), None, None]);
         assert!(registry.history(&name).unwrap().is_empty());
+        assert_eq!(registry.last_change(&name).unwrap(), None);
     };
     let promote = |number, promotion: &Promotion| registry.promote(&name, version(number), promotion);
     check(promote(7, &forced()), "no version 7");
@@ -256,7 +257,9 @@ fn a_line_cut_short_is_passed_over_and_ended_by_the_next() {
     let both = fs::read(&path).unwrap();
     for length in whole.len() + 1..both.len() - 1 {
         atomic::write(&path, &both[..length]).unwrap();
-        assert_eq!(registry.history(&name).unwrap().len(), 1, "{length} bytes");
+        let history = registry.history(&name).unwrap();
+        assert_eq!(history.len(), 1, "{length} bytes");
+        assert_eq!(registry.last_change(&name).unwrap().as_ref(), history.last());
     }
     registry.rollback(&name, &author(None)).unwrap();
     let actions: Vec<Action> = registry
@@ -278,6 +281,7 @@ fn check_chain(registry: &Registry, name: &ModelName) {
     for pair in champions.windows(2) {
         assert_eq!(pair[0].to, pair[1].from);
     }
+    assert_eq!(registry.last_change(name).unwrap().as_ref(), history.last());
     let last = champions.last().unwrap();
     let aliases = registry.entry(name).unwrap().aliases;
     assert_eq!((last.to, last.from), (aliases.champion, aliases.previous));
