@@ -10,7 +10,7 @@ use crate::evaluate::gate::Slice;
 use crate::model::Version;
 use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
 use crate::store::Digest;
-use crate::train::Fitted;
+use crate::train::{Fitted, History};
 
 use super::material::Material;
 use super::run::Run;
@@ -66,6 +66,8 @@ impl Run<'_> {
             further: vec![
                 ("request", json!(self.request)),
                 ("trigger", json!(format!("it learnt from {}", material.text))),
+                ("device", json!(self.place.config.device)),
+                ("seconds", json!(seconds(&fitted.history))),
                 (RUN, json!(self.work.plan.as_ref().map(|plan| &plan.run))),
             ],
         };
@@ -217,6 +219,12 @@ impl Run<'_> {
         };
         Ok(Outcome { finished, comparison })
     }
+}
+
+/// How long all epochs took, to a tenth of a second.
+fn seconds(history: &History) -> f64 {
+    let seconds: f64 = history.epochs.iter().map(|epoch| f64::from(epoch.seconds)).sum();
+    (seconds * 10.0).round() / 10.0
 }
 
 fn author(reason: &str) -> Author {

@@ -210,8 +210,8 @@ impl DataReport {
             .filter(|source| self.rules.max_source_share < source.share);
         let too_much = largest.map(|source| {
             format!(
-                "source {} gave {} of the new examples, {} is allowed (max_source_share = 1 where one source is all \
-                 there is)",
+                "source {} gave {} of the new examples, {} is allowed (intake.max_source_share = 1 where one source is \
+                 all there is)",
                 source.name,
                 percent(source.share),
                 percent(self.rules.max_source_share)

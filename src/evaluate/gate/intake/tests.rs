@@ -190,7 +190,7 @@ fn too_few_and_too_much_of_one_source_are_told() {
     check(
         &[("a", 100), ("b", 100), ("c", 100), ("d", 200)],
         &[
-            "source d gave 40.00 % of the new examples, 25.00 % is allowed (max_source_share = 1 where one source is all \
+            "source d gave 40.00 % of the new examples, 25.00 % is allowed (intake.max_source_share = 1 where one source is all \
            there is)",
         ],
     );
