@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::engine::prepare_thread;
+use crate::evaluate::gate::intake::Suspect;
 use crate::model::{ModelName, Version};
 use crate::retrain::{
     self, DatasetName, Fault, Finished, Listener, Outcome, Phase, Place, Progress, Request, RetrainError,
@@ -14,6 +15,9 @@ use crate::retrain::{
 
 use super::version::registry;
 use super::{CliError, Common, config, print};
+
+/// Suspect labels that a terminal shows.
+const SHOWN: usize = 10;
 
 /// Flags of `sconce retrain`.
 #[derive(Debug, clap::Args)]
@@ -206,6 +210,23 @@ fn text(event: &Progress) -> String {
         }
         Progress::Check { check, passed, text } => {
             format!("{check}: {text}  {}", if *passed { "ok" } else { "NO" })
+        }
+        Progress::Suspects { suspects } => {
+            let first = suspects.iter().take(SHOWN).map(|one| {
+                let Suspect {
+                    sha256,
+                    source,
+                    label,
+                    champion,
+                    ..
+                } = one;
+                format!("\n  {sha256} of {source}: class {label}, or is it {champion}?")
+            });
+            let count = suspects.len();
+            format!(
+                "{count} labels to look at, the likeliest to be wrong first{}",
+                first.collect::<String>()
+            )
         }
         Progress::Note { text } => text.clone(),
         Progress::Finished(_) => "done".to_owned(),

@@ -315,7 +315,7 @@ impl Heard {
                     self.failed_checks.push(check);
                 }
             }
-            Progress::Note { .. } => {}
+            Progress::Suspects { .. } | Progress::Note { .. } => {}
             Progress::Finished(finished) => self.finished = Some(finished),
         }
     }

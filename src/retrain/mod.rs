@@ -25,7 +25,7 @@ pub use config::Config;
 pub use error::{Fault, RetrainError};
 pub use incoming::Incoming;
 pub use library::has_dataset;
-pub use progress::{EpochDone, Finished, Phase, Progress};
+pub use progress::{EpochDone, Finished, MAX_SUSPECTS, Phase, Progress};
 pub use publication::{Judged, Trained, reports};
 pub use request::{DatasetName, Request, RequestError};
 pub use run::{Listener, Outcome, Place, run};

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::evaluate::gate::intake::Suspect;
 use crate::model::Version;
+
+/// As many as fit a line that a supervisor reads.
+pub const MAX_SUSPECTS: usize = 100;
 
 /// Where a run stands, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,6 +43,11 @@ pub enum Progress {
         passed: bool,
         /// Its figures as a sentence.
         text: String,
+    },
+    /// Labels of what came in that a person should look at, the likeliest to be wrong first; at most [`MAX_SUSPECTS`].
+    Suspects {
+        /// Each with what the champion sees.
+        suspects: Vec<Suspect>,
     },
     /// Something that a person should know and that ends nothing.
     Note {
@@ -97,6 +106,20 @@ mod tests {
             );
             assert_eq!(&serde_json::from_str::<Progress>(&line).unwrap(), event);
         };
+        let suspect = Suspect {
+            sha256: "0".repeat(64),
+            source: "ann".to_owned(),
+            label: 7,
+            champion: 1,
+            confidence: 0.25,
+        };
+        let suspects = Progress::Suspects {
+            suspects: vec![suspect],
+        };
+        let expected = json!({"event": "suspects", "suspects": [
+            {"sha256": "0".repeat(64), "source": "ann", "label": 7, "champion": 1, "confidence": 0.25},
+        ]});
+        check(&suspects, expected);
         let phase = Progress::Phase { phase: Phase::Train };
         check(&phase, json!({"event": "phase", "phase": "train"}));
         let epoch = EpochDone {

@@ -265,6 +265,9 @@ impl<'a> Run<'a> {
         for note in &report.notes {
             self.note(note.clone())?;
         }
+        if let Some(suspects) = screen::suspects(&report) {
+            self.tell(&suspects)?;
+        }
         self.tell(&screen::told(&report))?;
         Ok(report.reasons)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::evaluate::EvaluateError;
 use crate::evaluate::gate::intake::{DataReport, DataRules, Golden, NewExample, check_data};
 
-use super::{Incoming, Progress};
+use super::{Incoming, MAX_SUSPECTS, Progress};
 
 /// What the serving model says: of the images that came in, and of images whose labels are trusted.
 pub(super) struct Opinion<'a> {
@@ -54,6 +54,13 @@ pub(super) fn enough(incoming: &Incoming, rules: &DataRules) -> Option<String> {
         )
     };
     (new < rules.min_new).then(|| text(new))
+}
+
+/// The event that names the labels to look at, where there are any.
+pub(super) fn suspects(report: &DataReport) -> Option<Progress> {
+    let mut suspects = report.suspects.ranked.clone();
+    suspects.truncate(MAX_SUSPECTS);
+    (!suspects.is_empty()).then_some(Progress::Suspects { suspects })
 }
 
 /// The event that tells of a report.
