@@ -22,27 +22,20 @@ use super::{AppError, io};
 /// A worker's job is killed and reaped within this.
 const WORKER_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Opens the desk and, where it is configured, gives the worker its thread, `jobs`; the sender stops it. A store that cannot be
-/// opened costs the jobs, not the predictions.
-pub(super) async fn start(
+/// Opens the desk at the store that predictions are kept in and, where it is configured, gives the worker its thread, `jobs`; the
+/// sender stops it. Without a store there are no jobs.
+pub(super) fn start(
     config: &Config,
     state: &State,
     threads: &Threads,
 ) -> Result<Option<watch::Sender<bool>>, AppError> {
-    if config.store.folder.as_os_str().is_empty() {
+    let Some(store) = state.collector.store() else {
         return Ok(None);
-    }
-    let store = match Store::open(&config.store).await {
-        Ok(store) => store,
-        Err(error) => {
-            tracing::error!(%error, "no retraining here: the store cannot be opened");
-            return Ok(None);
-        }
     };
     let models = config.models.clone();
     let datasets = config.retrain.datasets.clone();
     let known = Box::new(move |request: &Request| known(&models, &datasets, request));
-    let desk = Desk::new(Arc::new(store), &config.jobs, known);
+    let desk = Desk::new(Arc::clone(store), &config.jobs, known);
     state.jobs.get_or_init(|| desk);
     if !config.jobs.enabled {
         return Ok(None);

@@ -120,7 +120,7 @@ impl Server {
             } = &*self.state;
             self.keeping = Some(Keeping::start(store, collector, worker, metrics));
         }
-        self.jobs = jobs::start(&self.config, &self.state, &self.threads).await?;
+        self.jobs = jobs::start(&self.config, &self.state, &self.threads)?;
         self.ready(predictor, started);
         tokio::select! {
             biased;
