@@ -9,9 +9,18 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::*;
+use crate::server::head;
 
+/// As a server is, but for the seconds of its end.
+const SETTINGS: [&str; 4] = [
+    "log.filter=sconce::app=info",
+    "engine.instances=1",
+    "http.threads=1",
+    "http.drain_delay_ms=0",
+];
 /// Changes of the champion in all, over the blocks with swaps.
 const PROMOTIONS: usize = 1_000;
+const TWENTY_MS: Duration = Duration::from_millis(20);
 /// Each without and with swaps, in turn.
 const BLOCKS: usize = 4;
 /// Requests of each client per second.
@@ -24,9 +33,15 @@ type Times = [Mutex<Vec<f64>>; 2];
 #[test]
 #[ignore = "a measurement: cargo test --release --test it -- --ignored --nocapture a_thousand_promotions"]
 fn a_thousand_promotions() {
-    for (what, versions) in [
-        ("two versions, both warm", 2),
-        ("three versions, one loaded each time", 3),
+    for (what, versions, every) in [
+        ("two versions, both warm; 50 a second", 2, TWENTY_MS),
+        ("three versions, one loaded each time; 50 a second", 3, TWENTY_MS),
+        ("two versions, both warm; one after the other", 2, Duration::ZERO),
+        (
+            "three versions, one loaded each time; one after the other",
+            3,
+            Duration::ZERO,
+        ),
     ] {
         let folder = folder(versions);
         let server = Server::ready(folder.path(), &SETTINGS);
@@ -45,9 +60,10 @@ fn a_thousand_promotions() {
                     let number = block * PROMOTIONS / BLOCKS + change;
                     progress.begun.store(number, Ordering::SeqCst);
                     let asked = Instant::now();
-                    server.promote(champion(number));
+                    promote(&server, champion(number));
                     swaps.push(asked.elapsed().as_secs_f64());
                     progress.done.store(number, Ordering::SeqCst);
+                    park_for(every.saturating_sub(asked.elapsed()));
                 }
                 rss.push(resident(&server));
                 // As long again without.
@@ -63,6 +79,14 @@ fn a_thousand_promotions() {
         told("  request while swapping", swapping);
         told("  request while quiet", quiet);
     }
+}
+
+/// As a caller does that spends little on the answer: this program shares the server's cores.
+fn promote(server: &Server, version: u64) {
+    let body = format!(r#"{{"version": {version}, "by": "a test", "reason": "to and fro", "force": true}}"#);
+    let head = head("/v1/models/tiny/promote", "application/json", body.len());
+    let (status, answer) = server.ask(&head, body.as_bytes());
+    assert_eq!(status, 200, "{answer}");
 }
 
 /// Asks at its rate until all is over.
