@@ -18,6 +18,7 @@ pub(super) fn markdown(card: &Card) -> String {
     };
     let mut text = format!("# {} version {}{standing}\n\n", card.model, card.version);
     text += &forced(card);
+    text += &barred(card);
     text += &format!("{}\n\n", inline(&card.intended_use));
     text += &section("Limits", &list(&card.limits));
     text += &section("Quality", &quality(&card.evaluation));
@@ -57,6 +58,14 @@ fn forced(card: &Card) -> String {
         text.push('\n');
     }
     text
+}
+
+/// That nobody may let it serve any more.
+fn barred(card: &Card) -> String {
+    card.barred.as_ref().map_or_else(String::new, |bar| {
+        let reason = inline(&bar.reason);
+        format!("> **Not promoted any more** since {}: it {reason}.\n\n", bar.at)
+    })
 }
 
 fn quality(evaluation: &[Measured]) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::evaluate::gate::Verdict;
 use crate::evaluate::{ClassReport, Interval};
 use crate::model::{Input, ModelName, Spec, Version};
-use crate::registry::{Action, Alias, Change, Manifest, Registry, RegistryError};
+use crate::registry::{Action, Alias, Bar, Change, Manifest, Registry, RegistryError};
 
 mod limits;
 mod markdown;
@@ -25,6 +25,9 @@ pub struct Card {
     pub aliases: Vec<Alias>,
     /// Promotions of this version without the gate's blessing, and what the gate had found of it. They stay for ever.
     pub forced: Vec<Change>,
+    /// Why it is not promoted any more; absent where it may be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub barred: Option<Bar>,
     /// What the model is for, by its `model.toml`.
     pub intended_use: String,
     /// What is known to limit it.
@@ -99,7 +102,7 @@ impl Card {
     pub fn of(registry: &Registry, name: &ModelName, version: Version) -> Result<Self, RegistryError> {
         let manifest = registry.manifest(name, version)?;
         let entry = registry.entry(name)?;
-        let gate = registry.verdict(name, version)?;
+        let (gate, barred) = (registry.verdict(name, version)?, registry.barred(name, version)?);
         let mut history = registry.history(name)?;
         history.retain(|change| [change.from, change.to].contains(&Some(version)));
         let forced = |change: &&Change| change.forced && change.to == Some(version);
@@ -115,6 +118,7 @@ impl Card {
                 .collect(),
             forced: history.iter().filter(forced).cloned().collect(),
             limits: limits::of(&entry.spec, &evaluation, gate.as_ref()),
+            barred,
             origin: Origin::of(&manifest),
             data: manifest.data,
             training: manifest.training,

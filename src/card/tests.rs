@@ -121,6 +121,22 @@ fn a_force_stands_above_all_and_stays() {
 }
 
 #[test]
+fn a_bar_stands_above_all() {
+    let (_folder, registry, name) = models();
+    let at = std::time::UNIX_EPOCH;
+    registry
+        .bar(&name, second(), "learnt from an image that was erased", at)
+        .unwrap();
+    let card = Card::of(&registry, &name, second()).unwrap();
+    let text = card.markdown();
+    let said = "\n> **Not promoted any more** since 1970-01-01T00:00:00.000Z: it learnt from an image that was erased.\n";
+    let (bar, use_) = (text.find(said), text.find("Tells cats"));
+    assert!(bar.is_some() && bar < use_, "{text}");
+    let told: Value = serde_json::from_str(&card.json()).unwrap();
+    assert_eq!(told["barred"]["at"], "1970-01-01T00:00:00.000Z");
+}
+
+#[test]
 fn cards_are_written_for_every_version_and_follow_what_changes() {
     let (folder, registry, name) = models();
     refresh(&registry, &name).unwrap();

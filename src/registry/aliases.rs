@@ -85,7 +85,7 @@ struct Step {
 
 impl Registry {
     /// Makes a version the champion, and the champion the previous one. The version is loaded and checked first. Nothing
-    /// changes where it does not exist, is the champion already, is damaged, or the grounds do not hold.
+    /// changes where it does not exist, is the champion already, is barred or damaged, or the grounds do not hold.
     pub fn promote(
         &self,
         name: &ModelName,
@@ -97,7 +97,7 @@ impl Registry {
             return Err(wording("the reason of a forced promotion", MAX_REASON));
         }
         self.change(name, author, |entry| {
-            let aliases = self.with_champion(entry, version)?;
+            let aliases = self.with_new_champion(entry, version)?;
             match *grounds {
                 Grounds::Blessed { over } if entry.aliases.champion != Some(over) => {
                     Err(RegistryError::Overtaken {
@@ -143,7 +143,7 @@ impl Registry {
             let mut aliases = entry.aliases;
             match (alias, version) {
                 (Alias::Champion, Some(version)) if aliases.champion.is_none() => {
-                    aliases = self.with_champion(entry, version)?;
+                    aliases = self.with_new_champion(entry, version)?;
                 }
                 (Alias::Champion, _) => return Err(RegistryError::ChampionStands(name.clone())),
                 (Alias::Challenger, _) => aliases.challenger = self.beside_champion(entry, version)?,
@@ -195,6 +195,13 @@ impl Registry {
             }
         })?;
         Ok(change)
+    }
+
+    /// As [`Registry::with_champion`], of a version that was perhaps never promoted.
+    fn with_new_champion(&self, entry: &Entry, version: Version) -> Result<Aliases, RegistryError> {
+        self.beside_champion(entry, Some(version))?;
+        self.check_barred(&entry.name, version)?;
+        self.with_champion(entry, version)
     }
 
     /// The aliases once `version` is the champion; loads it to see that it is whole.
@@ -324,7 +331,7 @@ fn write(folder: &Path, aliases: &Aliases) -> Result<(), RegistryError> {
 }
 
 /// Waits until nobody else changes these aliases; free again when dropped.
-fn lock(folder: &Path) -> Result<File, RegistryError> {
+pub(super) fn lock(folder: &Path) -> Result<File, RegistryError> {
     let path = folder.join(LOCK);
     let file = OpenOptions::new()
         .write(true)

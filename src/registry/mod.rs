@@ -12,6 +12,7 @@ use crate::model::{Graph, ModelName, Spec, Version, Weights, WeightsError};
 
 mod aliases;
 pub mod atomic;
+mod bars;
 mod cards;
 mod history;
 pub mod manifest;
@@ -20,6 +21,7 @@ mod timestamp;
 mod verdict;
 
 pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
+pub use bars::Bar;
 pub use history::{Action, Change, Finding};
 pub use manifest::{Manifest, WeightsFile};
 pub use stamp::Stamp;
@@ -86,6 +88,16 @@ pub enum RegistryError {
         name: ModelName,
         /// The champion that the gate knew.
         compared: Version,
+    },
+    /// The version is not promoted any more.
+    #[error("version {version} of '{name}' {reason}: it is not promoted any more")]
+    Barred {
+        /// The model.
+        name: ModelName,
+        /// The version.
+        version: Version,
+        /// Why.
+        reason: String,
     },
     /// What is kept in the history is missing or too long.
     #[error("{what}: 1 to {limit} characters are needed")]

@@ -13,14 +13,15 @@ use crate::evaluate::probabilities;
 use crate::model::{Graph, ModelName, Version, Weights};
 use crate::preprocess::{Limits, Preprocessor};
 use crate::registry::{Entry, Loaded, Registry};
-use crate::store::{self, Example};
+use crate::store::{self, Example, Learner, Staged};
 use crate::train::{self, Event, Fitted, History, Task};
 
+use super::learners::{bar, version_of};
 use super::library::{self, Library};
 use super::material::Material;
 use super::screen::{self, Opinion};
 use super::shelf::Shelf;
-use super::work::{self, Work};
+use super::work::{self, Learning, Work};
 use super::{
     Comparison, Config, DatasetName, EpochDone, Finished, Incoming, Phase, Progress, Request, RequestError,
     RetrainError,
@@ -71,6 +72,11 @@ pub fn run(request: &Request, place: &Place, listener: &mut Listener<'_>) -> Res
     listener(&Progress::Finished(outcome.finished.clone())).map_err(RetrainError::Listener)?;
     Ok(outcome)
 }
+
+/// How often a run begins anew at most because of what was erased meanwhile.
+const MAX_BEGINNINGS: usize = 5;
+/// A run that was not heard of for so long is not gone on with: 30 days.
+const FORGOTTEN_MS: i64 = 30 * 86_400_000;
 
 pub(super) struct Run<'a> {
     pub(super) request: &'a Request,
@@ -124,27 +130,64 @@ impl<'a> Run<'a> {
 
     fn all(mut self) -> Result<Outcome, RetrainError> {
         self.phase(Phase::Data)?;
-        let staged = self.staged()?;
-        let (incoming, material) = self.material(staged)?;
-        if staged.is_none() {
+        if let Some(version) = self.staged()? {
+            let (_, material) = self.material(Some(version))?;
+            self.note(format!("learns from {}", material.text))?;
+            return self.prove(version, &material);
+        }
+        for _ in 0..MAX_BEGINNINGS {
+            let (incoming, material) = self.material(None)?;
             let reasons = self.refused(&incoming)?;
             if !reasons.is_empty() {
                 return Ok(Outcome::without_version(Some(false), reasons));
             }
-        }
-        self.note(format!("learns from {}", material.text))?;
-        if self.request.dry_run {
-            return Ok(Outcome::without_version(None, Vec::new()));
-        }
-        let version = match staged {
-            Some(version) => version,
-            None => {
-                self.begin(&incoming, &material)?;
-                let fitted = self.train(&material)?;
-                self.stage(&fitted, &material)?
+            self.note(format!("learns from {}", material.text))?;
+            if self.request.dry_run {
+                return Ok(Outcome::without_version(None, Vec::new()));
             }
+            if let Some(version) = self.made(&incoming, &material)? {
+                return self.prove(version, &material);
+            }
+            self.note("an image that it learns from is erased".to_owned())?;
+        }
+        let text = format!("what it learnt from was erased {MAX_BEGINNINGS} times while it did");
+        Ok(Outcome::without_version(Some(false), vec![text]))
+    }
+
+    /// Trains, and publishes a version; none as soon as something that it learns from is erased. The store knows what the run
+    /// learns from before it does, so that whoever erases of it is told.
+    fn made(&mut self, incoming: &Incoming, material: &Material) -> Result<Option<Version>, RetrainError> {
+        self.tidy()?;
+        let learning = self.begin(incoming, material)?;
+        if !self.shelf.learns(&learning)?.is_empty() {
+            return Ok(None);
+        }
+        let Some(fitted) = self.train(&learning.learner, material)? else {
+            return Ok(None);
         };
-        self.prove(version, &material)
+        match self.stage(&learning, &fitted, material)? {
+            Staged::Published(version) => Ok(Some(version)),
+            Staged::Erased(_) => Ok(None),
+        }
+    }
+
+    /// Settles what runs left that came to no end: a version is tied to what it learnt from, and a run that nobody has gone on
+    /// with for a month is forgotten.
+    fn tidy(&self) -> Result<(), RetrainError> {
+        for (learner, age_ms) in self.shelf.learners(self.name())? {
+            match version_of(&self.place.registry, &learner)? {
+                Some(version) => {
+                    let images = Vec::new();
+                    let erased = self.shelf.learnt(&Learning { learner, images }, version)?;
+                    if !erased.is_empty() {
+                        bar(&self.place.registry, self.name(), version)?;
+                    }
+                }
+                None if age_ms > FORGOTTEN_MS => self.shelf.forget(&learner)?,
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     /// Reads and mixes the images: those that an interrupted run set out with, unless they are not there any more.
@@ -273,17 +316,25 @@ impl<'a> Run<'a> {
     }
 
     /// Writes the plan, unless an interrupted run goes on by it.
-    fn begin(&mut self, incoming: &Incoming, material: &Material) -> Result<(), RetrainError> {
+    fn begin(&mut self, incoming: &Incoming, material: &Material) -> Result<Learning, RetrainError> {
         let data = material.data.sha256();
-        if self.work.plan.as_ref().is_some_and(|plan| plan.data == data) {
-            return Ok(());
-        }
+        let before = self.work.plan.take();
+        let before = match before {
+            Some(plan) if plan.data == data => return self.work.plan.insert(plan).learning(),
+            before => before.map(|plan| plan.learning()).transpose()?,
+        };
         let parent = self.parent.as_ref().map(|parent| parent.version);
-        self.work
-            .begin(work::Plan::new(self.request, parent, &incoming.examples, data))
+        let plan = work::Plan::new(self.request, parent, &incoming.examples, data);
+        let learning = plan.learning()?;
+        self.work.begin(plan)?;
+        if let Some(before) = before {
+            self.shelf.forget(&before.learner)?;
+        }
+        Ok(learning)
     }
 
-    fn train(&mut self, material: &Material) -> Result<Fitted, RetrainError> {
+    /// None where something that it learns from is erased, which is looked up after each epoch.
+    fn train(&mut self, learner: &Learner, material: &Material) -> Result<Option<Fitted>, RetrainError> {
         self.phase(Phase::Train)?;
         let (request, spec) = (self.request, &self.entry.spec);
         let config = self.place.config.training(request, spec.augment);
@@ -300,26 +351,23 @@ impl<'a> Run<'a> {
             checkpoint: Some(&checkpoint),
             time: request.minutes.map(minutes),
         };
-        let listener = &mut *self.listener;
-        let mut failure = None;
+        let (listener, shelf) = (&mut *self.listener, &self.shelf);
+        let mut cut = None;
         let fitted = train::fit(task, &mut |event| {
             let Event::Epoch(history) = event else {
                 return ControlFlow::Continue(());
             };
             let told =
                 epoch(history, config.epochs).map_or(Ok(()), |epoch| listener(&Progress::Epoch(epoch)));
-            match told {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(error) => {
-                    failure = Some(error);
-                    ControlFlow::Break(())
-                }
+            let told = told.map_err(RetrainError::Listener);
+            match told.and_then(|()| shelf.is_spoilt(learner)) {
+                Ok(false) => return ControlFlow::Continue(()),
+                Ok(true) => cut = Some(Ok(None)),
+                Err(error) => cut = Some(Err(error)),
             }
+            ControlFlow::Break(())
         });
-        match failure {
-            Some(error) => Err(RetrainError::Listener(error)),
-            None => Ok(fitted?),
-        }
+        cut.unwrap_or_else(|| Ok(Some(fitted?)))
     }
 
     /// The weights before the first step.

@@ -1,14 +1,16 @@
 //! The store, read by a thread that waits.
 
 use std::collections::HashSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::model::{ModelName, Version};
-use crate::store::{self, Digest, Example, MAX_PAGE, Store};
+use crate::store::{self, Digest, Example, Learner, MAX_PAGE, Staged, Store};
 
 use super::RetrainError;
+use super::work::Learning;
 
 /// An open store with a runtime of its own, which ends with it.
 pub(super) struct Shelf {
@@ -60,14 +62,55 @@ impl Shelf {
         }
     }
 
-    /// Records what a version learnt from; gives back what of it is erased.
-    pub(super) fn learnt(
+    /// Records what a run is about to learn from; gives back what of it is erased.
+    pub(super) fn learns(
         &self,
-        model: &ModelName,
-        version: Version,
-        images: &[Digest],
+        Learning { learner, images }: &Learning,
     ) -> Result<Vec<Digest>, RetrainError> {
-        let recorded = self.store.learnt(model, version, images);
+        let recorded = self.store.learns(learner, images, now_ms());
         Ok(self.runtime.block_on(recorded)?)
     }
+
+    /// Whether something that a run learns from is erased.
+    pub(super) fn is_spoilt(&self, learner: &Learner) -> Result<bool, RetrainError> {
+        Ok(self.runtime.block_on(self.store.is_spoilt(learner))?)
+    }
+
+    /// Has the version of a run published unless something that it learnt from is erased: see [`Store::stage`].
+    pub(super) fn stage(
+        &self,
+        Learning { learner, images }: &Learning,
+        publish: impl FnOnce() -> Result<Version, RetrainError>,
+    ) -> Result<Staged, RetrainError> {
+        let staged = self.store.stage(learner, (images, now_ms()), publish);
+        self.runtime.block_on(staged)
+    }
+
+    /// Ties a run's version to what it learnt from; gives back what of it is erased.
+    pub(super) fn learnt(
+        &self,
+        Learning { learner, images }: &Learning,
+        version: Version,
+    ) -> Result<Vec<Digest>, RetrainError> {
+        let tied = self.store.learnt(learner, version, (images, now_ms()));
+        Ok(self.runtime.block_on(tied)?)
+    }
+
+    /// The runs of a model that are tied to no version yet, with how many milliseconds ago each was last heard of.
+    pub(super) fn learners(&self, model: &ModelName) -> Result<Vec<(Learner, i64)>, RetrainError> {
+        let (mut learners, now) = (self.runtime.block_on(self.store.learners(model))?, now_ms());
+        learners.iter_mut().for_each(|(_, at_ms)| *at_ms = now - *at_ms);
+        Ok(learners)
+    }
+
+    /// Forgets a run of which no version will come.
+    pub(super) fn forget(&self, learner: &Learner) -> Result<(), RetrainError> {
+        Ok(self.runtime.block_on(self.store.forget(learner))?)
+    }
+}
+
+/// The time, in Unix milliseconds.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

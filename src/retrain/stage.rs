@@ -2,57 +2,56 @@
 
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::card;
-use crate::engine::Plan;
+use crate::engine;
 use crate::evaluate::gate::Slice;
 use crate::model::Version;
 use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
-use crate::store::Digest;
+use crate::store::Staged;
 use crate::train::{Fitted, History};
 
+use super::learners::{RUN, bar, version_of};
 use super::material::Material;
 use super::run::Run;
+use super::work::Learning;
 use super::{
     Common, Compared, Comparison, Finished, Judged, Outcome, Phase, RetrainError, Trained, compare, reports,
 };
 
 /// Largest batch the plan is tried with before it is evaluated.
 const WARM_UP_BATCH: usize = 64;
-/// Where the manifest's `training` keeps the run's id.
-const RUN: &str = "run";
 /// Who changes the aliases.
 const AUTHOR: &str = "retrain";
 
 impl Run<'_> {
     /// The version that a run before this one has published by the same plan.
     pub(super) fn staged(&self) -> Result<Option<Version>, RetrainError> {
-        let Some(plan) = &self.work.plan else {
-            return Ok(None);
-        };
-        for &version in self.entry.versions.iter().rev() {
-            let manifest = self.place.registry.manifest(self.name(), version)?;
-            if manifest.training.get(RUN).and_then(Value::as_str) == Some(&plan.run) {
-                return Ok(Some(version));
-            }
+        match &self.work.plan {
+            Some(plan) => Ok(version_of(&self.place.registry, &plan.learning()?.learner)?),
+            None => Ok(None),
         }
-        Ok(None)
     }
 
-    /// Evaluates and publishes.
-    pub(super) fn stage(&mut self, fitted: &Fitted, material: &Material) -> Result<Version, RetrainError> {
+    /// Evaluates and publishes; nothing is published where something that it learnt from is erased.
+    pub(super) fn stage(
+        &mut self,
+        learning: &Learning,
+        fitted: &Fitted,
+        material: &Material,
+    ) -> Result<Staged, RetrainError> {
         self.phase(Phase::Stage)?;
         let spec = &self.entry.spec;
         // The version's number is not known before it is published, and plays no part in the answers.
-        let plan = Plan::compile(Version::FIRST, &self.graph, &fitted.weights, &self.target)?;
-        plan.warm_up(WARM_UP_BATCH)?;
+        let serving = engine::Plan::compile(Version::FIRST, &self.graph, &fitted.weights, &self.target)?;
+        serving.warm_up(WARM_UP_BATCH)?;
         let parts = material.golden.parts().into_iter().map(|(name, indices)| Judged {
             name,
             data: &material.golden.data,
             indices,
         });
-        let reports = reports(&plan, &parts.collect::<Vec<_>>(), &spec.labels)?;
+        let reports = reports(&serving, &parts.collect::<Vec<_>>(), &spec.labels)?;
         let request =
             serde_json::to_string(self.request).expect("a request has string keys and plain values");
         let trained = Trained {
@@ -68,12 +67,14 @@ impl Run<'_> {
                 ("trigger", json!(format!("it learnt from {}", material.text))),
                 ("device", json!(self.place.config.device)),
                 ("seconds", json!(seconds(&fitted.history))),
-                (RUN, json!(self.work.plan.as_ref().map(|plan| &plan.run))),
+                (RUN, json!(learning.learner.run.as_str())),
             ],
         };
         let (registry, name) = (&self.place.registry, self.name());
         registry.keep_champion(name)?;
-        Ok(registry.publish(name, &fitted.weights, trained.manifest(&reports))?)
+        let manifest = trained.manifest(&reports);
+        let publish = || Ok(registry.publish(name, &fitted.weights, manifest)?);
+        self.shelf.stage(learning, publish)
     }
 
     /// Has the gate compare a published version with the champion, and promotes it where the gate allows.
@@ -117,15 +118,21 @@ impl Run<'_> {
         self.outcome(version, Some(blessed), reasons, Some(comparison))
     }
 
-    /// Tells the store what a version learnt from, so that it is named to whoever erases of it from now on; the reason not to
-    /// promote it where some of it is erased already.
+    /// Tells the store what a version learnt from, where it does not know; the reason not to promote the version where some of
+    /// it is erased, which bars it.
     fn record_learnt(&self, version: Version) -> Result<Option<String>, RetrainError> {
-        let images: Vec<Digest> = match &self.work.plan {
-            Some(plan) => plan.trained_on()?,
-            None => Vec::new(),
+        let Some(plan) = &self.work.plan else {
+            return Ok(None);
         };
-        let erased = self.shelf.learnt(self.name(), version, &images)?.len();
-        Ok((erased > 0).then(|| format!("{erased} of the images that it learnt from are erased")))
+        let erased = self.shelf.learnt(&plan.learning()?, version)?;
+        if erased.is_empty() {
+            return Ok(None);
+        }
+        bar(&self.place.registry, self.name(), version)?;
+        let images = erased.len();
+        Ok(Some(format!(
+            "{images} of the images that it learnt from are erased"
+        )))
     }
 
     /// Whether a run before this one was killed after it promoted the version, which somebody may have taken back since.
@@ -185,7 +192,8 @@ impl Run<'_> {
         })
     }
 
-    /// Promotes; the reason where somebody else was quicker, with another version or with an erasure.
+    /// Promotes; the reason where somebody else was quicker, with another version or with an erasure: that one bars the version
+    /// before it is answered.
     fn promote(&self, version: Version, over: Version, reason: &str) -> Result<Option<String>, RetrainError> {
         if let Some(erased) = self.record_learnt(version)? {
             return Ok(Some(erased));
@@ -196,7 +204,9 @@ impl Run<'_> {
         };
         match self.place.registry.promote(self.name(), version, &promotion) {
             Ok(_) => Ok(None),
-            Err(error @ RegistryError::Overtaken { .. }) => Ok(Some(error.to_string())),
+            Err(error @ (RegistryError::Overtaken { .. } | RegistryError::Barred { .. })) => {
+                Ok(Some(error.to_string()))
+            }
             Err(error) => Err(error.into()),
         }
     }

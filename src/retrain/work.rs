@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::dataset::hex;
 use crate::model::Version;
 use crate::registry::atomic;
-use crate::store::{Digest, Example};
+use crate::store::{Digest, Example, Learner};
 
 use super::{Request, RequestError, RetrainError};
 
@@ -38,6 +38,12 @@ pub(super) struct Plan {
     pub(super) examples: Vec<(String, u32)>,
     /// Of all images that it trains and validates on.
     pub(super) data: String,
+}
+
+/// A run with the images of the store that it trains on.
+pub(super) struct Learning {
+    pub(super) learner: Learner,
+    pub(super) images: Vec<Digest>,
 }
 
 const FORMAT: u32 = 1;
@@ -74,12 +80,16 @@ impl Plan {
         examples.into_iter().filter(known).collect()
     }
 
-    /// The images that it trains on.
-    pub(super) fn trained_on(&self) -> Result<Vec<Digest>, RetrainError> {
+    /// As the store knows it.
+    pub(super) fn learning(&self) -> Result<Learning, RetrainError> {
         let all = self.examples.iter().map(|(sha256, _)| sha256.parse::<Digest>());
         let all: Vec<Digest> = all.collect::<Result<_, _>>()?;
         let is_trained = |sha256: &Digest| !crate::dataset::is_held_out(sha256.bytes());
-        Ok(all.into_iter().filter(is_trained).collect())
+        let (model, run) = (self.request.model.clone(), self.run.parse()?);
+        Ok(Learning {
+            learner: Learner { model, run },
+            images: all.into_iter().filter(is_trained).collect(),
+        })
     }
 }
 
@@ -209,7 +219,7 @@ mod tests {
             .map(|e| e.sha256)
             .filter(|d| !held_out(d))
             .collect();
-        assert_eq!(plan.trained_on().unwrap(), trained);
+        assert_eq!(plan.learning().unwrap().images, trained);
         drop(again);
         let other = Work::open(&path, &request(2)).err().unwrap();
         assert!(matches!(other, RetrainError::Request(_)), "{other}");

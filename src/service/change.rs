@@ -77,8 +77,8 @@ impl Keeper {
         })
     }
 
-    /// What is refused before anything is loaded: a version that is not there or serves already, and one that the gate
-    /// does not bless against the present champion.
+    /// What is refused before anything is loaded: a version that is not there, serves already or is barred, and one that the
+    /// gate does not bless against the present champion.
     fn promotion(
         &self,
         entry: &Entry,
@@ -92,6 +92,7 @@ impl Keeper {
         if entry.aliases.champion == Some(version) {
             return Err(RegistryError::AlreadyChampion(name.clone(), version).into());
         }
+        self.registry.check_barred(name, version)?;
         let kept = match self.registry.verdict(name, version)? {
             Some(value) => serde_json::from_value(value).ok(),
             None => None,

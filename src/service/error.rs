@@ -98,6 +98,7 @@ fn of_registry(error: &RegistryError) -> (Cause, String) {
         | RegistryError::AlreadyChampion(..)
         | RegistryError::NoPrevious(_)
         | RegistryError::ChampionStands(_)
+        | RegistryError::Barred { .. }
         | RegistryError::Overtaken { .. } => Cause::Conflict,
         RegistryError::Wording { .. } => Cause::Impossible,
         RegistryError::Invalid { path, problem } => return (Cause::Unfit, in_file(path, problem)),

@@ -383,6 +383,27 @@ fn the_gate_must_have_blessed_against_this_champion() {
 }
 
 #[test]
+fn a_barred_version_is_refused_also_by_force() {
+    let mut bench = Bench::new();
+    let verdict = json!({"champion_version": 1, "blessed": true, "reasons": []});
+    bench
+        .registry
+        .keep_verdict(&bench.name, version(2), &verdict)
+        .unwrap();
+    let at = std::time::SystemTime::now();
+    bench
+        .registry
+        .bar(&bench.name, version(2), "learnt too much", at)
+        .unwrap();
+    for force in [false, true] {
+        let (cause, text) = bench.change(&promote(2, force)).unwrap_err();
+        assert_eq!(cause, Cause::Conflict);
+        assert!(text.contains("learnt too much: it is not promoted"), "{text}");
+    }
+    assert_eq!(bench.serving(), (1, vec![1]));
+}
+
+#[test]
 fn a_damaged_version_is_refused_and_the_old_one_goes_on() {
     let mut bench = Bench::new();
     let path = bench.path(2);

@@ -18,7 +18,11 @@ pub(super) type Db = Sqlite;
 pub(super) type Writing = Transaction<'static, Db>;
 
 /// The forms of the database in order; the form's number is its place, from 1. One that was released is never changed.
-const FORMS: [&str; 2] = [include_str!("schema/0001.sql"), include_str!("schema/0002.sql")];
+const FORMS: [&str; 3] = [
+    include_str!("schema/0001.sql"),
+    include_str!("schema/0002.sql"),
+    include_str!("schema/0003.sql"),
+];
 
 /// Readers never wait for a writer; writers wait for each other for so long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! Erasing an image and everything that was said of it.
 
-use super::{Digest, Store, StoreError, Writing, database, parsed};
+use super::{Digest, Learner, Store, StoreError, Writing, database, parsed};
 use crate::model::{ModelName, Version};
 
 /// What was erased, and who has to be told.
@@ -14,12 +14,14 @@ pub struct Erased {
     pub image: bool,
     /// The versions that learnt from the image, by model and number.
     pub learnt: Vec<(ModelName, Version)>,
+    /// The runs that learn from it and are tied to no version yet, by model and id.
+    pub learning: Vec<Learner>,
 }
 
 impl Store {
     /// Erases an image: its rows and its bytes are gone from the disk, and nothing of it is taken again. Its sha256 alone
-    /// stays, so that it can be refused, and the versions that learnt from it. It need not be known: an image may be erased
-    /// before it comes, and twice is as once.
+    /// stays, so that it can be refused, and who learnt from it. It need not be known: an image may be erased before it comes,
+    /// and twice is as once.
     ///
     /// # Errors
     ///
@@ -37,7 +39,10 @@ impl Store {
         let labels = delete(&mut writing, "DELETE FROM labels WHERE sha256 = $1", sha256).await?;
         delete(&mut writing, "DELETE FROM decisions WHERE sha256 = $1", sha256).await?;
         delete(&mut writing, "DELETE FROM images WHERE sha256 = $1", sha256).await?;
-        let learnt = learnt(&mut writing, sha256).await?;
+        let (learnt, learning) = (
+            learnt(&mut writing, sha256).await?,
+            learning(&mut writing, sha256).await?,
+        );
         // A failure from here on leaves rows without their image, never an image that no row knows.
         let image = self.blobs.remove(sha256).await?;
         writing.commit().await?;
@@ -47,6 +52,7 @@ impl Store {
             labels,
             image,
             learnt,
+            learning,
         })
     }
 }
@@ -68,4 +74,17 @@ async fn learnt(writing: &mut Writing, sha256: &Digest) -> Result<Vec<(ModelName
     rows.iter()
         .map(|(model, version)| Ok((parsed(model)?, parsed(&version.to_string())?)))
         .collect()
+}
+
+async fn learning(writing: &mut Writing, sha256: &Digest) -> Result<Vec<Learner>, StoreError> {
+    let sought = "SELECT model, run FROM learning WHERE sha256 = $1 ORDER BY model, run";
+    let rows: Vec<(String, String)> = sqlx::query_as(sought)
+        .bind(sha256.to_string())
+        .fetch_all(&mut **writing)
+        .await?;
+    let learner = |(model, run): &(String, String)| {
+        let (model, run) = (parsed(model)?, parsed(run)?);
+        Ok(Learner { model, run })
+    };
+    rows.iter().map(learner).collect()
 }

@@ -1,7 +1,7 @@
-//! What there is to learn from, and who learnt from what.
+//! What there is to learn from.
 
 use super::{Digest, Key, Store, StoreError, number, page, parsed};
-use crate::model::{ModelName, Version};
+use crate::model::ModelName;
 
 /// An image to learn from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,35 +55,5 @@ impl Store {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(|sha256| parsed(sha256)).collect()
-    }
-
-    /// Records that a version learnt from these images. Gives back those of them that are erased, by sha256: whoever
-    /// erased them before this call was not told of the version.
-    pub async fn learnt(
-        &self,
-        model: &ModelName,
-        version: Version,
-        images: &[Digest],
-    ) -> Result<Vec<Digest>, StoreError> {
-        let mut writing = self.begin().await?;
-        let row = "INSERT INTO learnt (sha256, model, version) VALUES ($1, $2, $3) \
-                   ON CONFLICT (sha256, model, version) DO NOTHING";
-        for sha256 in images {
-            sqlx::query(row)
-                .bind(sha256.to_string())
-                .bind(model.as_str())
-                .bind(i64::from(version.number()))
-                .execute(&mut *writing)
-                .await?;
-        }
-        let sought = "SELECT l.sha256 FROM learnt l JOIN tombstones t ON t.sha256 = l.sha256 \
-                      WHERE l.model = $1 AND l.version = $2 ORDER BY l.sha256";
-        let erased: Vec<String> = sqlx::query_scalar(sought)
-            .bind(model.as_str())
-            .bind(i64::from(version.number()))
-            .fetch_all(&mut *writing)
-            .await?;
-        writing.commit().await?;
-        erased.iter().map(|sha256| parsed(sha256)).collect()
     }
 }

@@ -22,6 +22,7 @@ mod feedback;
 mod jobs;
 mod key;
 mod labels;
+mod learners;
 mod learning;
 mod predictions;
 mod review;
@@ -43,6 +44,7 @@ pub use jobs::{
 };
 pub use key::{Digest, Key, sampled};
 pub use labels::{Classes, Outcome};
+pub use learners::{Learner, Staged};
 pub use learning::Example;
 pub use predictions::{Keeping, Kept};
 pub use review::{Conflict, Count, Decision, Judged, State};

@@ -11,8 +11,10 @@ use tower::ServiceExt;
 use super::*;
 use crate::collect::{self, Collector};
 use crate::http::{Config, Phase};
+use crate::model::{Spec, Weights};
 use crate::predict::fixture::{Running, Workbench, png};
-use crate::store::{self, Digest, Store};
+use crate::registry::{Manifest, Registry, WeightsFile, atomic};
+use crate::store::{self, Digest, Learner, Store};
 
 /// A server whose predictions are all kept; two images and three entries of feedback to a request.
 struct Server {
@@ -48,6 +50,7 @@ impl Server {
         let state = Arc::new(State {
             predictor: OnceLock::from(Arc::clone(&bench.predictor)),
             collector,
+            models: folder.path().join("models"),
             ..State::new(limits, &bench.metrics, watch::channel(Phase::Ready).1)
         });
         Self {
@@ -58,6 +61,36 @@ impl Server {
             _running: bench.run(),
             _stop: stop,
         }
+    }
+
+    /// A model with a version of each of these runs.
+    fn published(&self, name: &str, runs: &[&str]) -> Registry {
+        let folder = &self.state.models;
+        std::fs::create_dir_all(folder.join(name)).unwrap();
+        let spec = "architecture = 'small-cnn'\nlabels = ['a', 'b']\n\
+                    input = { channels = 1, height = 8, width = 8 }\n";
+        atomic::write(&folder.join(name).join("model.toml"), spec.as_bytes()).unwrap();
+        let registry = Registry::open(folder).unwrap();
+        let graph = Spec::parse(spec).unwrap().graph().unwrap();
+        for run in runs {
+            let manifest = Manifest {
+                format: Manifest::FORMAT,
+                weights: WeightsFile::default(),
+                architecture: "small-cnn".to_owned(),
+                parameters: graph.parameters(),
+                parent: None,
+                sconce: "test".to_owned(),
+                command: "test".to_owned(),
+                seed: 1,
+                data: Value::Null,
+                training: json!({ "run": run }),
+                evaluation: Value::Null,
+            };
+            let weights = Weights::initialise(&graph, 1).unwrap();
+            let published = registry.publish(&name.parse().unwrap(), &weights, manifest);
+            published.unwrap();
+        }
+        registry
     }
 
     async fn ask(&self, request: Request<Body>) -> (u16, Value) {
@@ -361,20 +394,48 @@ async fn an_erased_image_tells_who_learnt_from_it() {
     server
         .feedback(json!({ "id": "a", "label": 1, "source": "ann" }))
         .await;
-    let (name, version) = ("digits".parse().unwrap(), crate::model::Version::FIRST);
-    let images = [Digest::of(&png(1))];
-    server.store.learnt(&name, version, &images).await.unwrap();
+    let registry = server.published("digits", &["done", "untied"]);
+    let [one, two] = [1, 2].map(|number| crate::model::Version::try_from(number).unwrap());
+    let learner = |model: &str, run: &str| Learner {
+        model: model.parse().unwrap(),
+        run: run.parse().unwrap(),
+    };
+    let (done, images) = (learner("digits", "done"), [Digest::of(&png(1))]);
+    server.store.learnt(&done, one, (&images, 0)).await.unwrap();
+    for run in [
+        learner("digits", "untied"),
+        learner("digits", "going"),
+        learner("gone", "away"),
+    ] {
+        server.store.learns(&run, &images, 0).await.unwrap();
+    }
     let sha256 = images[0].to_string();
     let expected = json!({
         "sha256": sha256, "predictions": 1, "labels": 1, "image": true,
-        "learnt_by": [{ "name": "digits", "version": 1 }],
+        "learnt_by": [{ "name": "digits", "version": 1 }, { "name": "digits", "version": 2 }],
+        "learning": [{ "name": "digits", "run": "going" }, { "name": "gone", "run": "away" }],
     });
-    assert_eq!(server.erase(&png(1)).await, (200, expected));
-    let (_, again) = server.erase(&png(1)).await;
+    // The disk fails at first: what is erased is erased, and asking again does the rest.
+    let lock = registry.root().join("digits/.aliases.lock");
+    std::fs::create_dir(&lock).unwrap();
+    let (status, problem) = server.erase(&png(1)).await;
+    assert_eq!(status, 500, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().ends_with("once more"));
+    std::fs::remove_dir(&lock).unwrap();
+    let (status, told) = server.erase(&png(1)).await;
     assert_eq!(
-        (&again["predictions"], &again["image"]),
-        (&json!(0), &json!(false))
+        (status, &told["predictions"], &told["image"]),
+        (200, &json!(0), &json!(false))
     );
+    for key in ["sha256", "learnt_by", "learning"] {
+        assert_eq!(told[key], expected[key], "{key}");
+    }
+    let digits = "digits".parse().unwrap();
+    for version in [one, two] {
+        assert!(registry.barred(&digits, version).unwrap().is_some(), "{version}");
+    }
+    let (_, again) = server.erase(&png(1)).await;
+    assert_eq!(again, told);
     // Nothing of it comes back.
     server.predict("b", png(1)).await;
     assert_eq!(
@@ -386,7 +447,7 @@ async fn an_erased_image_tells_who_learnt_from_it() {
     );
     let parts: [(&str, &[u8]); 2] = [("label", b"one"), ("image", &png(1))];
     assert_eq!(server.samples("/v1/samples?source=ann", &parts).await.0, 410);
-    assert!(server.counted("sconce_erasures_total 2"));
+    assert!(server.counted("sconce_erasures_total 3"));
     let request = Request::delete("/v1/data/ABC").body(Body::empty()).unwrap();
     assert_eq!(server.ask(request).await.0, 422);
 }

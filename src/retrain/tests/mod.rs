@@ -20,6 +20,7 @@ use crate::registry::{Manifest, Registry, WeightsFile, atomic};
 use crate::store::{self, Classes, Digest, Outcome as Taken, Sample, Store};
 
 mod data;
+mod erasure;
 mod faults;
 mod pipeline;
 mod resume;
@@ -151,19 +152,20 @@ impl Bench {
         });
     }
 
-    fn erase(&self, image: u64) {
-        self.with_store(async |store| {
-            store.erase(&Digest::of(&png(image)), NOW).await.unwrap();
-        });
+    /// Erases as a server does.
+    fn erase(&self, image: u64) -> Learners {
+        let erased = self.with_store(async |store| store.erase(&Digest::of(&png(image)), NOW).await.unwrap());
+        bar_learners(&self.place.registry, erased).unwrap()
     }
 
-    fn with_store(&self, work: impl AsyncFnOnce(&Store)) {
+    fn with_store<T>(&self, work: impl AsyncFnOnce(&Store) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(async {
             let store = Store::open(&self.place.store).await.unwrap();
-            work(&store).await;
+            let done = work(&store).await;
             store.close().await;
-        });
+            done
+        })
     }
 
     fn run(&self, request: &Request) -> Result<Outcome, RetrainError> {

@@ -87,24 +87,3 @@ fn an_image_that_is_erased_before_the_last_epoch_is_not_learnt() {
     assert!(outcome.finished.promoted);
     assert_eq!(bench.manifest(second()).data["feedback"]["images"], 149);
 }
-
-#[test]
-fn a_version_that_learnt_from_an_erased_image_is_not_promoted() {
-    let bench = Bench::with_samples();
-    bench.killed(&request(), at(Phase::Gate));
-    let image = (0..SAMPLES)
-        .find(|&image| !is_held_out(Digest::of(&png(image)).bytes()))
-        .unwrap();
-    bench.erase(image);
-    let finished = bench.run(&request()).unwrap().finished;
-    assert_eq!(
-        (finished.version, finished.blessed, finished.promoted),
-        (Some(second()), Some(false), false)
-    );
-    assert!(
-        finished.reasons[0].starts_with("1 of the images"),
-        "{:?}",
-        finished.reasons
-    );
-    assert_eq!(bench.champion(), Version::FIRST);
-}

@@ -63,14 +63,13 @@ async fn what_is_erased_is_gone_and_stays_away() {
             .unwrap();
     }
     let second = Version::FIRST.next().unwrap();
+    let learner = Learner {
+        model: model(),
+        run: key("run"),
+    };
     for version in [second, Version::FIRST] {
-        assert_eq!(
-            store
-                .learnt(&model(), version, &[gone, stays, gone])
-                .await
-                .unwrap(),
-            []
-        );
+        let images = (&[gone, stays, gone][..], NOW);
+        assert_eq!(store.learnt(&learner, version, images).await.unwrap(), []);
     }
     let erased = store.erase(&gone, NOW).await.unwrap();
     let expected = Erased {
@@ -78,6 +77,7 @@ async fn what_is_erased_is_gone_and_stays_away() {
         labels: 1,
         image: true,
         learnt: vec![(model(), Version::FIRST), (model(), second)],
+        learning: vec![],
     };
     assert_eq!(erased, expected);
     assert_eq!(store.blob(&gone).await.unwrap(), None);
@@ -99,8 +99,6 @@ async fn what_is_erased_is_gone_and_stays_away() {
     let again = store.erase(&gone, NOW).await.unwrap();
     assert_eq!((again.predictions, again.labels, again.image), (0, 0, false));
     let third = second.next().unwrap();
-    assert_eq!(
-        store.learnt(&model(), third, &[gone, stays]).await.unwrap(),
-        [gone]
-    );
+    let images = (&[gone, stays][..], NOW);
+    assert_eq!(store.learnt(&learner, third, images).await.unwrap(), [gone]);
 }

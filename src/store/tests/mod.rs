@@ -12,6 +12,7 @@ mod erasure;
 mod expiry;
 mod jobs;
 mod labels;
+mod learners;
 mod learning;
 mod tallies;
 
