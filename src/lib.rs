@@ -3,6 +3,7 @@
 //! The rooms below stand in order: a room uses only rooms above it (`ARCHITECTURE.md`, held by a test).
 
 pub mod kernels;
+pub mod queueing;
 pub mod model;
 pub mod telemetry;
 pub mod preprocess;

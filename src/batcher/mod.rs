@@ -8,15 +8,18 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::model::Version;
-use crate::telemetry::ModelMetrics;
+use crate::telemetry::{ModelMetrics, Refused};
 
 mod infer;
+mod pace;
+mod places;
 mod queue;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod worker;
 
+use places::Held;
 use shared::{Clock, Shared};
 
 pub use infer::Infer;
@@ -86,12 +89,9 @@ pub struct Timing {
 /// Why an item has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ItemError {
-    /// The queue is full.
-    #[error("the queue is full")]
-    QueueFull {
-        /// When to ask again.
-        retry_after: Duration,
-    },
+    /// There is no room for it, or not in its time.
+    #[error("{0}")]
+    Refused(Refusal),
     /// Its deadline passed before inference.
     #[error("the deadline passed")]
     DeadlinePassed,
@@ -106,6 +106,35 @@ pub enum ItemError {
     NonFinite,
 }
 
+/// Why an item was not let in, and what room there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it came up against.
+    pub why: Refused,
+    /// Until what stands before it now will have been done, at least a second.
+    pub retry_after: Duration,
+    /// Items that may wait at once; those that one may find waiting and be in time, where its deadline is the reason.
+    pub limit: usize,
+}
+
+/// What an item that must still be prepared asks of a queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// When its answer is worth nothing any more.
+    pub deadline: Option<Instant>,
+    /// Until its preparation begins.
+    pub waits: Duration,
+    /// What its preparation takes.
+    pub takes: Duration,
+}
+
+/// An item's place in a queue while it is prepared. Dropped, it is free again.
+pub struct Place {
+    shared: Arc<Shared>,
+    /// Taken by the submission.
+    held: Option<Held>,
+}
+
 /// The one answer.
 pub type Reply = oneshot::Sender<Result<Answer, ItemError>>;
 
@@ -114,7 +143,7 @@ pub type Reply = oneshot::Sender<Result<Answer, ItemError>>;
 pub struct Item {
     /// The input tensor.
     pub tensor: Vec<f32>,
-    /// When it is too late to begin.
+    /// When its answer is worth nothing any more.
     pub deadline: Option<Instant>,
     /// Time already spent, handed through.
     pub timing: Timing,
@@ -147,14 +176,52 @@ impl Batcher {
     ) -> (Self, Vec<Worker<I>>) {
         let instances = instances.max(1);
         let shared = Arc::new(Shared::new(config, instances, metrics, clock));
-        let worker = |_| Worker::new(Arc::clone(infer), Arc::clone(&shared));
+        let worker = |number| Worker::new(Arc::clone(infer), Arc::clone(&shared), number);
         let workers = (0..instances).map(worker).collect();
         (Self { shared }, workers)
     }
 
-    /// Queues an item; never blocks. Its reply gets exactly one answer, refusal included.
+    /// Whether an item would be let in now, as [`Batcher::admit`] would say.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batcher::admit`].
+    pub fn would_admit(&self, ask: &Ask) -> Result<(), ItemError> {
+        self.shared.would_admit(ask)
+    }
+
+    /// A place for an item that is still to be prepared; never blocks. The items of a queue are taken in the order of their
+    /// places.
+    ///
+    /// # Errors
+    ///
+    /// There is no room, the answer would come too late, or the queue is closed. Where an instance is idle and nothing is
+    /// ahead, an item is let in whatever its deadline.
+    pub fn admit(&self, ask: &Ask) -> Result<Place, ItemError> {
+        let held = self.shared.admit(ask)?;
+        Ok(Place {
+            shared: Arc::clone(&self.shared),
+            held: Some(held),
+        })
+    }
+
+    /// Queues an item that is ready; never blocks. Its reply gets exactly one answer, refusal included.
     pub fn submit(&self, item: Item) {
-        self.shared.submit(item);
+        let ask = Ask {
+            deadline: item.deadline,
+            waits: Duration::ZERO,
+            takes: Duration::ZERO,
+        };
+        match self.admit(&ask) {
+            Ok(place) => place.submit(item),
+            // Nobody is to be told where the caller has hung up.
+            Err(refusal) => drop(item.reply.send(Err(refusal))),
+        }
+    }
+
+    /// Takes timings of batches from before the queue is used: items and seconds of each.
+    pub fn seed(&self, timings: &[(usize, Duration)]) {
+        self.shared.seed(timings);
     }
 
     /// Takes no more items; those waiting are still answered.
@@ -166,6 +233,49 @@ impl Batcher {
     /// computes is answered by it.
     pub fn abort(&self) {
         self.shared.abort();
+    }
+}
+
+impl Place {
+    /// Queues the item, now that it is ready. Its reply gets exactly one answer.
+    pub fn submit(mut self, item: Item) {
+        if let Some(held) = self.held.take() {
+            self.shared.submit(held, item);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.shared.give_back(&held);
+        }
+    }
+}
+
+impl Refusal {
+    /// Where what is ahead takes `wait`, and at most `limit` may wait.
+    pub fn new(why: Refused, wait: Duration, limit: usize) -> Self {
+        Self {
+            why,
+            retry_after: pace::retry_after(wait),
+            limit,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.why {
+            Refused::Queue | Refused::Decode => "the queue is full",
+            Refused::Deadline => "what is waiting takes longer than the request may",
+        })
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").finish_non_exhaustive()
     }
 }
 

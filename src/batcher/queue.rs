@@ -3,8 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Config, Item, ItemError, Reply, Timing};
-use crate::telemetry::CloseReason;
+use super::pace::{Ahead, Pace};
+use super::places::{Held, Places};
+use super::{Answer, Ask, Config, Item, ItemError, Refusal, Reply, Timing};
+use crate::queueing::Fit;
+use crate::telemetry::{CloseReason, Refused};
 
 /// Longest delay of a batch, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_secs(60);
@@ -13,6 +16,7 @@ const MAX_DELAY: Duration = Duration::from_secs(60);
 pub(super) struct Waiting {
     pub(super) tensor: Vec<f32>,
     pub(super) timing: Timing,
+    held: Held,
     deadline: Option<Instant>,
     submitted: Instant,
     /// Taken by the answer.
@@ -20,14 +24,20 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(item: Item, now: Instant) -> Self {
+    pub(super) fn new(item: Item, held: Held, now: Instant) -> Self {
         Self {
+            held,
             tensor: item.tensor,
             timing: item.timing,
             deadline: item.deadline,
             submitted: now,
             reply: Some(item.reply),
         }
+    }
+
+    /// Its place.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
     }
 
     pub(super) fn answer(mut self, answer: Result<Answer, ItemError>) {
@@ -63,7 +73,7 @@ impl Drop for Waiting {
 
 /// What a worker took.
 pub(super) struct Batch {
-    /// At most the largest size; in order of submission.
+    /// At most the largest size; in the order of their places.
     pub(super) items: Vec<Waiting>,
     /// Passed over: late, or their callers hung up.
     pub(super) unwanted: Vec<Waiting>,
@@ -91,19 +101,28 @@ pub(super) enum Next {
     Stop,
 }
 
-/// Whether the queue takes another item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    Free,
-    Full,
-    Closed,
+/// What an instance does.
+#[derive(Clone, Copy, Debug)]
+enum Instance {
+    Idle,
+    /// Computes so many items.
+    Busy {
+        since: Instant,
+        items: usize,
+    },
+    /// Its worker has ended.
+    Gone,
 }
 
-/// First in, first out. Wakes no more workers than there is work for: one at a time, and none while one waits for a
-/// batch to fill.
+/// First in, first out, by places. Wakes no more workers than there is work for: one at a time, and none while one waits
+/// for a batch to fill.
 pub(super) struct Queue {
+    /// By the numbers of their places.
     waiting: VecDeque<Waiting>,
-    max_batch: usize,
+    /// Of those that wait, and of those that are still prepared.
+    places: Places,
+    pace: Pace,
+    instances: Vec<Instance>,
     max_queue: usize,
     max_delay: Duration,
     closed: bool,
@@ -119,12 +138,19 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Sizes of 0 count as 1: a queue that takes nothing would answer nothing.
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, instances: usize) -> Self {
+        let max_delay = Duration::from_micros(config.max_delay_us).min(MAX_DELAY);
         Self {
             waiting: VecDeque::new(),
-            max_batch: config.max_batch(),
+            places: Places::new(config.max_batch()),
+            pace: Pace {
+                fit: Fit::default(),
+                max_batch: config.max_batch(),
+                delay: max_delay.as_secs_f64(),
+            },
+            instances: vec![Instance::Idle; instances],
             max_queue: config.max_queue.max(1),
-            max_delay: Duration::from_micros(config.max_delay_us).min(MAX_DELAY),
+            max_delay,
             closed: false,
             sleeping: 0,
             waking: false,
@@ -137,18 +163,101 @@ impl Queue {
         self.waiting.len()
     }
 
-    pub(super) fn room(&self) -> Room {
-        match self.closed {
-            true => Room::Closed,
-            false if self.waiting.len() >= self.max_queue => Room::Full,
-            false => Room::Free,
+    /// Whether an item would be let in now; the largest batch that it may be in.
+    pub(super) fn look_at(&self, ask: &Ask, now: Instant) -> Result<usize, ItemError> {
+        if self.closed {
+            return Err(ItemError::Closed);
+        }
+        let left = |deadline: Instant| deadline.saturating_duration_since(now).as_secs_f64();
+        let patience = ask.deadline.map_or(f64::INFINITY, left);
+        let largest = self.places.allowed(self.pace.largest(patience));
+        let ahead = self.ahead(largest, now);
+        let prepared = (ask.waits + ask.takes).as_secs_f64();
+        let wait = prepared + self.pace.wait(&ahead);
+        let refused = |why, limit| {
+            let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
+            Err(ItemError::Refused(Refusal::new(why, wait, limit)))
+        };
+        if self.places.taken() >= self.max_queue {
+            return refused(Refused::Queue, self.max_queue);
+        }
+        if wait > self.pace.longest_wait(patience) && !(ask.waits.is_zero() && self.is_idle()) {
+            let limit = self.pace.within(patience - prepared, ahead.instances);
+            return refused(Refused::Deadline, limit.min(self.max_queue));
+        }
+        Ok(largest)
+    }
+
+    /// Gives a place to an item for which [`Queue::look_at`] has room.
+    pub(super) fn hold(&mut self, largest: usize) -> Held {
+        self.places.take(largest)
+    }
+
+    /// Frees the place of an item that will not come.
+    pub(super) fn give_back(&mut self, held: &Held) {
+        self.places.free(held);
+    }
+
+    /// Adds an item that has a place; whether a worker is to be woken. Not where [`Queue::is_closed`].
+    pub(super) fn push(&mut self, item: Waiting) -> bool {
+        // Mostly the last: those that were prepared longer go before those that came after them.
+        let behind = self.waiting.iter().rev();
+        let behind = behind
+            .take_while(|other| other.held.number > item.held.number)
+            .count();
+        self.waiting.insert(self.waiting.len() - behind, item);
+        self.wake_one()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether an item that came now would be computed at once.
+    fn is_idle(&self) -> bool {
+        let free = self
+            .instances
+            .iter()
+            .any(|instance| matches!(instance, Instance::Idle));
+        free && self.places.taken() == 0
+    }
+
+    /// What stands before an item that allows batches of `largest`.
+    fn ahead(&self, largest: usize, now: Instant) -> Ahead {
+        let left = |instance: &Instance| match *instance {
+            Instance::Busy { since, items } => {
+                (self.pace.of(items) - now.saturating_duration_since(since).as_secs_f64()).max(0.0)
+            }
+            Instance::Idle | Instance::Gone => 0.0,
+        };
+        let alive = |instance: &&Instance| !matches!(instance, Instance::Gone);
+        Ahead {
+            items: self.places.taken(),
+            small: self.places.small() + usize::from(largest < self.pace.max_batch),
+            smallest: self.places.smallest().min(largest),
+            running: self.instances.iter().map(left).sum(),
+            instances: self.instances.iter().filter(alive).count(),
         }
     }
 
-    /// Adds an item for which there is [`Room::Free`]; whether a worker is to be woken.
-    pub(super) fn push(&mut self, item: Waiting) -> bool {
-        self.waiting.push_back(item);
-        self.wake_one()
+    /// The batch that the instance took has ended.
+    pub(super) fn finish(&mut self, instance: usize) {
+        self.instances[instance] = Instance::Idle;
+    }
+
+    /// A batch of so many items took so long.
+    pub(super) fn measured(&mut self, items: usize, duration: Duration) {
+        self.pace.fit.observe(items as f64, duration.as_secs_f64());
+    }
+
+    /// The instance takes no more.
+    pub(super) fn gone(&mut self, instance: usize) {
+        self.instances[instance] = Instance::Gone;
+    }
+
+    /// The line of a batch's time.
+    pub(super) fn fit(&self) -> Fit {
+        self.pace.fit
     }
 
     /// Takes no more; every sleeping worker is to be woken.
@@ -159,18 +268,28 @@ impl Queue {
     /// Everything that waits.
     pub(super) fn clear(&mut self) -> VecDeque<Waiting> {
         self.forming_since = None;
-        std::mem::take(&mut self.waiting)
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.iter().for_each(|item| self.places.free(&item.held));
+        waiting
     }
 
-    /// What a worker does now; a batch is written to `batch`, which is empty.
-    pub(super) fn next(&mut self, now: Instant, batch: &mut Batch) -> Next {
+    /// What an instance's worker does now; a batch is written to `batch`, which is empty.
+    pub(super) fn next(&mut self, instance: usize, now: Instant, batch: &mut Batch) -> Next {
         let Some(first) = self.waiting.front() else {
             return if self.closed { Next::Stop } else { self.sleep(None) };
         };
         let due = first.submitted + self.max_delay;
         if now >= due || self.max_delay.is_zero() || self.is_full() || self.closed {
-            self.take(now, batch);
-            batch.reason = self.reason(batch, now >= due);
+            let cut = self.take(now, batch);
+            batch.reason = if cut {
+                CloseReason::Deadline
+            } else {
+                self.reason(batch, now >= due)
+            };
+            self.instances[instance] = Instance::Busy {
+                since: now,
+                items: batch.items.len(),
+            };
             return Next::Compute {
                 wake: self.wake_one(),
             };
@@ -207,25 +326,37 @@ impl Queue {
 
     /// Whether a batch would gain nothing from waiting.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.max_batch.min(self.max_queue)
+        self.waiting.len() >= self.pace.max_batch.min(self.max_queue)
     }
 
-    fn take(&mut self, now: Instant, batch: &mut Batch) {
+    /// Whether what is left could have been in it, had all had more time.
+    fn take(&mut self, now: Instant, batch: &mut Batch) -> bool {
         let forming_since = self.forming_since.take();
-        while batch.items.len() < self.max_batch
-            && let Some(mut item) = self.waiting.pop_front()
+        let mut most = self.pace.max_batch;
+        while let Some(next) = self.waiting.front()
+            && batch.items.len() < self.pace.max_batch
         {
-            if item.is_wanted(now) {
+            let wanted = next.is_wanted(now);
+            if wanted && batch.items.len() >= most.min(next.held.largest) {
+                return true;
+            }
+            let Some(mut item) = self.waiting.pop_front() else {
+                break;
+            };
+            self.places.free(&item.held);
+            if wanted {
+                most = most.min(item.held.largest);
                 item.split_wait(forming_since, now);
                 batch.items.push(item);
             } else {
                 batch.unwanted.push(item);
             }
         }
+        false
     }
 
     fn reason(&self, batch: &Batch, due: bool) -> CloseReason {
-        if batch.items.len() >= self.max_batch.min(self.max_queue) {
+        if batch.items.len() >= self.pace.max_batch.min(self.max_queue) {
             CloseReason::Full
         } else if self.closed {
             CloseReason::Drain

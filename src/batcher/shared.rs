@@ -1,17 +1,14 @@
 //! What the handles and the workers of one queue share.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::queue::{Queue, Room, Waiting};
-use super::{Config, Item, ItemError};
+use super::places::Held;
+use super::queue::{Queue, Waiting};
+use super::{Ask, Config, Item, ItemError};
+use crate::queueing::Fit;
 use crate::telemetry::ModelMetrics;
-
-/// Bounds of what a refused caller is told: a full queue is rarely free sooner, and a guess beyond is worth nothing.
-const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(30));
-/// Weight of the newest batch in the moving mean of seconds per item.
-const NEWEST: f64 = 0.2;
 
 /// Tells the time; another in tests.
 pub(super) type Clock = fn() -> Instant;
@@ -22,7 +19,6 @@ pub(super) struct Shared {
     wake: Condvar,
     clock: Clock,
     pub(super) metrics: Arc<ModelMetrics>,
-    pace: Pace,
     /// Workers not yet dropped.
     workers: AtomicUsize,
 }
@@ -30,14 +26,10 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config, instances: usize, metrics: Arc<ModelMetrics>, clock: Clock) -> Self {
         Self {
-            queue: Mutex::new(Queue::new(config)),
+            queue: Mutex::new(Queue::new(config, instances)),
             wake: Condvar::new(),
             clock,
             metrics,
-            pace: Pace {
-                seconds_per_item: AtomicU64::new(0.0f64.to_bits()),
-                instances: instances as f64,
-            },
             workers: AtomicUsize::new(instances),
         }
     }
@@ -51,23 +43,42 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn submit(&self, item: Item) {
-        let item = Waiting::new(item, self.now());
+    pub(super) fn would_admit(&self, ask: &Ask) -> Result<(), ItemError> {
+        let now = self.now();
+        self.lock().look_at(ask, now).map(drop)
+    }
+
+    pub(super) fn admit(&self, ask: &Ask) -> Result<Held, ItemError> {
+        let now = self.now();
         let mut queue = self.lock();
-        let refusal = match queue.room() {
-            Room::Free => {
-                let wake = queue.push(item);
-                self.metrics.queue_depth.inc();
-                drop(queue);
-                return self.notify(wake);
-            }
-            Room::Full => ItemError::QueueFull {
-                retry_after: self.pace.time_for(queue.len()),
-            },
-            Room::Closed => ItemError::Closed,
-        };
+        let largest = queue.look_at(ask, now)?;
+        Ok(queue.hold(largest))
+    }
+
+    pub(super) fn give_back(&self, held: &Held) {
+        self.lock().give_back(held);
+    }
+
+    pub(super) fn submit(&self, held: Held, item: Item) {
+        let item = Waiting::new(item, held, self.now());
+        let mut queue = self.lock();
+        if queue.is_closed() {
+            queue.give_back(item.held());
+            drop(queue);
+            return item.answer(Err(ItemError::Closed));
+        }
+        let wake = queue.push(item);
+        self.metrics.queue_depth.inc();
         drop(queue);
-        item.answer(Err(refusal));
+        self.notify(wake);
+    }
+
+    pub(super) fn seed(&self, timings: &[(usize, Duration)]) {
+        let mut queue = self.lock();
+        for &(items, duration) in timings {
+            queue.measured(items, duration);
+        }
+        self.tell(queue.fit());
     }
 
     pub(super) fn close(&self) {
@@ -106,44 +117,27 @@ impl Shared {
         woken.unwrap_or_else(PoisonError::into_inner).0
     }
 
-    pub(super) fn computed(&self, items: usize, duration: Duration) {
-        self.pace.observe(duration.as_secs_f64() / items as f64);
+    /// The batch of this instance has ended; with its items and its time where it went as it should.
+    pub(super) fn finish(&self, instance: usize, computed: Option<(usize, Duration)>) {
+        let mut queue = self.lock();
+        queue.finish(instance);
+        if let Some((items, duration)) = computed {
+            queue.measured(items, duration);
+        }
+        let fit = queue.fit();
+        drop(queue);
+        self.tell(fit);
+    }
+
+    fn tell(&self, fit: Fit) {
+        self.metrics.admission.fitted(fit.fixed(), fit.each());
     }
 
     /// A worker is gone. Without the last nobody would answer: the queue is aborted.
-    pub(super) fn worker_gone(&self) {
+    pub(super) fn worker_gone(&self, instance: usize) {
+        self.lock().gone(instance);
         if self.workers.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.abort();
         }
-    }
-}
-
-/// How fast the instances empty the queue.
-struct Pace {
-    /// Moving mean for one instance, as bits of an f64; 0 before the first batch.
-    seconds_per_item: AtomicU64,
-    instances: f64,
-}
-
-impl Pace {
-    /// Two instances at once may lose one's sample, which the mean does not miss.
-    fn observe(&self, seconds_per_item: f64) {
-        let before = f64::from_bits(self.seconds_per_item.load(Ordering::Relaxed));
-        let mean = if before == 0.0 {
-            seconds_per_item
-        } else {
-            before + NEWEST * (seconds_per_item - before)
-        };
-        self.seconds_per_item.store(mean.to_bits(), Ordering::Relaxed);
-    }
-
-    /// Time until `items` are answered, within [`RETRY_AFTER`].
-    fn time_for(&self, items: usize) -> Duration {
-        let seconds_per_item = f64::from_bits(self.seconds_per_item.load(Ordering::Relaxed));
-        let seconds = items as f64 * seconds_per_item / self.instances;
-        let (least, most) = RETRY_AFTER;
-        Duration::try_from_secs_f64(seconds)
-            .unwrap_or(most)
-            .clamp(least, most)
     }
 }

@@ -16,6 +16,8 @@ use crate::telemetry::{CloseReason, Stage};
 pub struct Worker<I: Infer> {
     infer: Arc<I>,
     pub(super) shared: Arc<Shared>,
+    /// Of its instance.
+    number: usize,
     /// Taken and not yet answered.
     pub(super) batch: Batch,
     /// A batch's inputs end to end; kept for its memory.
@@ -29,10 +31,11 @@ pub struct Worker<I: Infer> {
 struct Failed;
 
 impl<I: Infer> Worker<I> {
-    pub(super) fn new(infer: Arc<I>, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(infer: Arc<I>, shared: Arc<Shared>, number: usize) -> Self {
         Self {
             infer,
             shared,
+            number,
             batch: Batch::new(),
             inputs: Vec::new(),
             logits: Vec::new(),
@@ -70,7 +73,7 @@ impl<I: Infer> Worker<I> {
     /// Takes a batch if one is due.
     pub(super) fn look(&mut self, queue: &mut Queue) -> Next {
         let before = queue.len();
-        let next = queue.next(self.shared.now(), &mut self.batch);
+        let next = queue.next(self.number, self.shared.now(), &mut self.batch);
         self.shared.metrics.queue_depth.sub((before - queue.len()) as i64);
         next
     }
@@ -81,17 +84,21 @@ impl<I: Infer> Worker<I> {
             item.answer(Err(ItemError::DeadlinePassed));
         }
         if self.batch.items.is_empty() {
-            return;
+            return self.shared.finish(self.number, None);
         }
         let mut items = std::mem::take(&mut self.batch.items);
         self.record(&items);
         let bound = self.infer.bind();
         let start = self.shared.now();
         let computed = self.compute(&bound, &items);
-        self.shared.computed(items.len(), self.shared.now() - start);
+        let took = self.shared.now() - start;
         if computed.is_err() && items.len() > 1 {
             self.retry(&bound, items.drain(..), start);
+            self.shared.finish(self.number, None);
         } else {
+            // Before the answers: who asks again after his own finds an idle instance.
+            let usual = computed.is_ok().then_some((items.len(), took));
+            self.shared.finish(self.number, usual);
             self.hand_out(&bound, items.drain(..), computed, start);
         }
         // Empty again, with its memory.
@@ -191,6 +198,6 @@ impl<I: Infer> Worker<I> {
 
 impl<I: Infer> Drop for Worker<I> {
     fn drop(&mut self) {
-        self.shared.worker_gone();
+        self.shared.worker_gone(self.number);
     }
 }

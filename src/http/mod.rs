@@ -20,12 +20,14 @@ mod forms;
 mod keeping;
 mod observe;
 pub mod problem;
+mod rate_limit;
 mod request_id;
 pub mod routes;
 mod serve;
 mod trace;
 
 pub use config::Config;
+pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
 pub use routes::{OPENAPI, ROUTES, router};
 pub use serve::serve;

@@ -6,13 +6,15 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::batcher::ItemError;
+use crate::batcher::{ItemError, Refusal};
 use crate::predict::{Failure, NotServed};
 use crate::preprocess::ImageError;
 use crate::service::{Cause, ServiceError};
 
 use super::RETRY_AFTER;
+use super::rate_limit::{RateLimit, whole_seconds};
 use crate::store::JobId;
+use crate::telemetry::Refused;
 
 /// The closed set of problems; each has a stable `type`, a title and a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub enum Kind {
     KeyTaken,
     /// A queue is full.
     QueueFull,
+    /// What waits takes longer than the request may.
+    DeadlineTooNear,
     /// A source gave as many labels as it may.
     QuotaUsed,
     /// Models are still being loaded.
@@ -103,6 +107,7 @@ pub const KINDS: &[Kind] = &[
     Kind::JobState,
     Kind::KeyTaken,
     Kind::QueueFull,
+    Kind::DeadlineTooNear,
     Kind::QuotaUsed,
     Kind::Starting,
     Kind::Draining,
@@ -139,6 +144,7 @@ impl Kind {
             Self::JobState => (409, "job-state", "The job's state does not allow this"),
             Self::KeyTaken => (422, "key-taken", "The idempotency key has another request"),
             Self::QueueFull => (429, "queue-full", "Too much is waiting"),
+            Self::DeadlineTooNear => (429, "deadline-too-near", "The deadline cannot be met"),
             Self::Starting => (503, "starting", "The server is starting"),
             Self::Draining => (503, "draining", "The server is shutting down"),
             Self::StoreUnavailable => (503, "store-unavailable", "The store cannot be used now"),
@@ -184,6 +190,8 @@ pub struct Problem {
     pub detail: String,
     /// When to ask again; becomes `Retry-After`, rounded up to whole seconds.
     pub retry_after: Option<Duration>,
+    /// The limit that was met; becomes `RateLimit` and `RateLimit-Policy`.
+    pub limit: Option<RateLimit>,
     /// The job that is in the way.
     pub job: Option<JobId>,
 }
@@ -195,6 +203,7 @@ impl Problem {
             kind,
             detail: detail.into(),
             retry_after: None,
+            limit: None,
             job: None,
         }
     }
@@ -231,11 +240,12 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).expect("a map of strings and a number always serialises");
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (self.kind.status(), [(header::CONTENT_TYPE, content_type)], body).into_response();
+        let headers = response.headers_mut();
         if let Some(wait) = self.retry_after {
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, seconds.max(1).into());
+            headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
+        }
+        if let Some(limit) = self.limit {
+            limit.write(headers);
         }
         response
     }
@@ -287,16 +297,40 @@ impl From<&ImageError> for Problem {
 impl From<&ItemError> for Problem {
     fn from(error: &ItemError) -> Self {
         let kind = match error {
-            ItemError::QueueFull { .. } => Kind::QueueFull,
+            ItemError::Refused(refusal) => return refusal.into(),
             ItemError::DeadlinePassed => Kind::DeadlinePassed,
             ItemError::Closed => Kind::Draining,
             ItemError::Inference | ItemError::NonFinite => Kind::InferenceFailed,
         };
         let problem = Self::new(kind, error.to_string());
         match error {
-            ItemError::QueueFull { retry_after } => problem.retry_after(*retry_after),
             ItemError::Closed => problem.retry_after(Duration::from_secs(1)),
             _ => problem,
+        }
+    }
+}
+
+impl From<&Refusal> for Problem {
+    fn from(refusal: &Refusal) -> Self {
+        let Refusal {
+            why,
+            retry_after,
+            limit,
+        } = *refusal;
+        let (kind, policy) = match why {
+            Refused::Queue => (Kind::QueueFull, "queue"),
+            Refused::Decode => (Kind::QueueFull, "decode"),
+            Refused::Deadline => (Kind::DeadlineTooNear, "deadline"),
+        };
+        let limit = RateLimit {
+            policy,
+            quota: limit,
+            left: 0,
+            reset: retry_after,
+        };
+        Self {
+            limit: Some(limit),
+            ..Self::new(kind, refusal.to_string()).retry_after(retry_after)
         }
     }
 }
@@ -324,9 +358,8 @@ mod tests {
 
     #[test]
     fn a_problem_is_a_problem_document() {
-        let problem = Problem::from(&ItemError::QueueFull {
-            retry_after: Duration::from_millis(1200),
-        });
+        let refusal = Refusal::new(Refused::Queue, Duration::from_millis(1200), 9);
+        let problem = Problem::from(&ItemError::Refused(refusal));
         let response = problem.clone().into_response();
         assert_eq!(response.status(), 429);
         assert_eq!(
@@ -334,6 +367,7 @@ mod tests {
             "application/problem+json"
         );
         assert_eq!(response.headers()[header::RETRY_AFTER], "2");
+        assert_eq!(response.headers()["ratelimit"], "\"queue\";r=0;t=2");
         let expected = serde_json::json!({
             "type": "urn:sconce:problem:queue-full",
             "title": "Too much is waiting",

@@ -8,16 +8,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use super::{Failure, Options, Outcome, Picture, Predictor, Served};
-use crate::batcher::{Answer, Item, ItemError, Reply, Timing};
+use crate::batcher::{Answer, Ask, Item, ItemError, Place, Refusal, Reply, Timing};
 use crate::postprocess;
-use crate::preprocess::pool::Refused;
+use crate::preprocess::pool::{Full, Refused};
 use crate::preprocess::{ImageError, Limits, decode, header};
 use crate::telemetry::metrics::InFlight;
-use crate::telemetry::{Outcome as Ended, Stage};
-
-/// When to ask again after the decode pool was full: what waits there is a matter of milliseconds, and `Retry-After`
-/// knows whole seconds.
-const DECODE_RETRY: Duration = Duration::from_secs(1);
+use crate::telemetry::{Outcome as Ended, Refused as Why, Stage};
 
 /// An accepted image whose outcome is not known yet.
 pub(super) struct Waiting {
@@ -38,6 +34,7 @@ type Prepared = OnceLock<Result<(), ImageError>>;
 /// The pool's end of an image on its way.
 struct Job {
     served: Arc<Served>,
+    place: Place,
     picture: Picture,
     limits: Limits,
     deadline: Instant,
@@ -65,7 +62,7 @@ impl Waiting {
             Err(failure) => Err(failure),
         };
         let outcome = explain(answer, served, options);
-        self.counted.end(ended(&outcome));
+        count_out(self.counted, served, &outcome);
         outcome
     }
 }
@@ -77,10 +74,12 @@ fn send(
     deadline: Instant,
 ) -> Result<Sent, Failure> {
     let bytes = decoded_bytes(&picture, &predictor.limits)?;
+    let place = served.batcher.admit(&ask(predictor, bytes, deadline))?;
     let (reply, answer) = oneshot::channel();
     let prepared = Arc::new(Prepared::new());
     let job = Job {
         served: Arc::clone(served),
+        place,
         picture,
         limits: predictor.limits,
         deadline,
@@ -91,12 +90,32 @@ fn send(
     Ok(Sent { answer, prepared })
 }
 
+/// What an image whose decoding holds so many bytes asks of a version's queue now.
+pub(super) fn ask(predictor: &Predictor, bytes: u64, deadline: Instant) -> Ask {
+    let expected = predictor.pool.expected(bytes);
+    Ask {
+        deadline: Some(deadline),
+        waits: expected.waits,
+        takes: expected.takes,
+    }
+}
+
+/// Counts an image that was refused before it was read.
+pub(super) fn turned_away(served: &Served, error: ItemError) -> Failure {
+    let failure = Failure::Item(error);
+    let outcome = Outcome {
+        result: Err(failure.clone()),
+        timing: Timing::default(),
+        postprocess: Duration::ZERO,
+    };
+    count_out(served.metrics.accept(), served, &outcome);
+    failure
+}
+
 /// A refusal by the decode pool.
 pub(super) fn refused(refused: Refused) -> ItemError {
     match refused {
-        Refused::Full => ItemError::QueueFull {
-            retry_after: DECODE_RETRY,
-        },
+        Refused::Full(Full { wait, limit }) => ItemError::Refused(Refusal::new(Why::Decode, wait, limit)),
         Refused::Closed => ItemError::Closed,
     }
 }
@@ -135,6 +154,7 @@ fn unanswered(prepared: &Prepared) -> Failure {
 impl Job {
     /// Prepares the image and queues it at once, unless nobody waits for it any more.
     fn run(self) {
+        // Whatever ends it here frees its place.
         if self.reply.is_closed() {
             return;
         }
@@ -146,7 +166,7 @@ impl Job {
         match self.tensor() {
             Ok((tensor, timing)) => {
                 let _ = self.prepared.set(Ok(()));
-                self.served.batcher.submit(Item {
+                self.place.submit(Item {
                     tensor,
                     deadline: Some(self.deadline),
                     timing,
@@ -216,10 +236,17 @@ fn explain(answer: Result<Answer, Failure>, served: &Served, options: Options) -
     }
 }
 
+fn count_out(counted: InFlight, served: &Served, outcome: &Outcome) {
+    if let Err(Failure::Item(ItemError::Refused(refusal))) = &outcome.result {
+        served.metrics.admission.refused(refusal.why);
+    }
+    counted.end(ended(outcome));
+}
+
 fn ended(outcome: &Outcome) -> Ended {
     match &outcome.result {
         Ok(_) => Ended::Ok,
-        Err(Failure::Item(ItemError::QueueFull { .. } | ItemError::Closed)) => Ended::Rejected,
+        Err(Failure::Item(ItemError::Refused(_) | ItemError::Closed)) => Ended::Rejected,
         Err(Failure::Item(_) | Failure::Image(_)) => Ended::Failed,
     }
 }

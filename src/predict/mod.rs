@@ -174,6 +174,17 @@ impl Predictor {
         self.table.load().find(model, version).cloned()
     }
 
+    /// Whether an image could be answered by its deadline, asked before anything is read of it: the refusal of a request
+    /// should cost nothing. One that is refused is counted as an image that was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Batcher::admit`], of an image that is decoded in no time.
+    pub fn door(&self, served: &Arc<Served>, deadline: Instant) -> Result<(), Failure> {
+        let asked = served.batcher.would_admit(&item::ask(self, 0, deadline));
+        asked.map_err(|error| item::turned_away(served, error))
+    }
+
     /// One outcome per picture, in order. Each is decoded, preprocessed, queued and answered on its own; dropping the
     /// future gives up those not yet answered.
     pub async fn predict(

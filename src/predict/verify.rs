@@ -54,10 +54,7 @@ mod tests {
     async fn a_full_or_closed_pool_refuses() {
         let bench = Workbench::new(0, 0);
         let full = bench.predictor.verify(png(1).into()).await.unwrap_err();
-        assert!(
-            matches!(full, Failure::Item(ItemError::QueueFull { .. })),
-            "{full}"
-        );
+        assert!(matches!(full, Failure::Item(ItemError::Refused(_))), "{full}");
         bench.pool.close();
         let closed = bench.predictor.verify(png(1).into()).await;
         assert_eq!(closed, Err(Failure::Item(ItemError::Closed)));

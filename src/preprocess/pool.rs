@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::decode::is_decoding;
+use crate::queueing::Fit;
 use crate::telemetry::Metrics;
 
 /// The decode pool.
@@ -37,13 +39,37 @@ impl Default for Config {
 pub enum Refused {
     /// The queue or the byte budget is used up.
     #[error("too many images are waiting to be decoded")]
-    Full,
+    Full(Full),
     /// [`Pool::close`] was called.
     #[error("the server is shutting down")]
     Closed,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+/// What there is no room beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Until what is there will have been done, as far as is known.
+    pub wait: Duration,
+    /// Jobs that may wait.
+    pub limit: usize,
+}
+
+/// How long a job would take, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Until it begins; zero where a thread is free.
+    pub waits: Duration,
+    /// From its begin to its end.
+    pub takes: Duration,
+}
+
+struct Job {
+    work: Box<dyn FnOnce() + Send>,
+    /// Of the budget.
+    bytes: u64,
+    /// What it was expected to take.
+    seconds: f64,
+}
 
 /// Hands jobs to the threads that run [`Worker`]s.
 #[derive(Clone)]
@@ -58,14 +84,20 @@ struct Shared {
     wakeup: Condvar,
     max_queue: usize,
     max_bytes: u64,
+    threads: usize,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<(u64, Job)>,
+    jobs: VecDeque<Job>,
+    running: usize,
     /// Of jobs running or waiting.
     bytes: u64,
+    /// What they were expected to take.
+    seconds: f64,
+    /// A job's seconds, over its bytes.
+    fit: Fit,
     sleeping: usize,
     closed: bool,
 }
@@ -73,15 +105,26 @@ struct State {
 impl Pool {
     /// A pool and its workers, one per thread.
     pub fn new(config: &Config, threads: usize, metrics: Arc<Metrics>) -> (Self, Vec<Worker>) {
+        let threads = threads.max(1);
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wakeup: Condvar::new(),
             max_queue: config.max_queue,
             max_bytes: config.max_in_flight_bytes,
+            threads,
             metrics,
         });
-        let workers = (0..threads.max(1)).map(|_| Worker(Arc::clone(&shared))).collect();
+        let workers = (0..threads).map(|_| Worker(Arc::clone(&shared))).collect();
         (Self(shared), workers)
+    }
+
+    /// How long a job with so many bytes would take if it came now.
+    pub fn expected(&self, bytes: u64) -> Expected {
+        let state = self.0.lock();
+        Expected {
+            waits: self.0.wait(&state),
+            takes: Duration::try_from_secs_f64(state.expected(bytes)).unwrap_or(Duration::MAX),
+        }
     }
 
     /// Queues `job`, which holds `bytes` of the budget until it ends. Never blocks. A job that panics is counted and
@@ -93,11 +136,20 @@ impl Pool {
         }
         let over = state.bytes > 0 && state.bytes.saturating_add(bytes) > self.0.max_bytes;
         if over || state.jobs.len() >= self.0.max_queue {
-            return Err(Refused::Full);
+            return Err(Refused::Full(Full {
+                wait: self.0.wait(&state),
+                limit: self.0.max_queue,
+            }));
         }
+        let seconds = state.expected(bytes);
         state.bytes += bytes;
+        state.seconds += seconds;
         self.0.metrics.decode_in_flight_bytes.add(bytes as i64);
-        state.jobs.push_back((bytes, Box::new(job)));
+        state.jobs.push_back(Job {
+            work: Box::new(job),
+            bytes,
+            seconds,
+        });
         let wake = state.sleeping > 0;
         drop(state);
         if wake {
@@ -116,14 +168,38 @@ impl Pool {
 impl Worker {
     /// Runs jobs until the pool is closed and empty.
     pub fn run(self) {
-        while let Some((bytes, job)) = self.0.next() {
-            if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        while let Some(Job { work, bytes, seconds }) = self.0.next() {
+            let begun = Instant::now();
+            if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 self.0.metrics.decode_panics.inc();
             }
-            self.0.lock().bytes -= bytes;
+            self.0.lock().ended(bytes, seconds, begun.elapsed());
             self.0.metrics.decode_in_flight_bytes.sub(bytes as i64);
         }
     }
+}
+
+impl State {
+    /// Seconds of a job with so many bytes.
+    fn expected(&self, bytes: u64) -> f64 {
+        self.fit.at(size_of_job(bytes))
+    }
+
+    fn ended(&mut self, bytes: u64, seconds: f64, took: Duration) {
+        self.running -= 1;
+        self.bytes -= bytes;
+        self.seconds = match self.running + self.jobs.len() {
+            // Sums of floats drift.
+            0 => 0.0,
+            _ => (self.seconds - seconds).max(0.0),
+        };
+        self.fit.observe(size_of_job(bytes), took.as_secs_f64());
+    }
+}
+
+/// A line's size is above 0.
+fn size_of_job(bytes: u64) -> f64 {
+    bytes.max(1) as f64
 }
 
 impl Shared {
@@ -131,10 +207,19 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next(&self) -> Option<(u64, Job)> {
+    /// Until a job that came now would begin. Of those that run, all is counted: how far they are is not known.
+    fn wait(&self, state: &State) -> Duration {
+        if state.jobs.is_empty() && state.running < self.threads {
+            return Duration::ZERO;
+        }
+        Duration::try_from_secs_f64(state.seconds / self.threads as f64).unwrap_or(Duration::MAX)
+    }
+
+    fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                state.running += 1;
                 return Some(job);
             }
             if state.closed {
@@ -206,20 +291,42 @@ mod tests {
     fn queue_and_bytes_are_bounded_but_one_large_job_may_run_alone() {
         let (small_queue, _workers, _) = pool(2, 100);
         assert_eq!(
-            [1, 1, 1].map(|b| small_queue.submit(b, || {})),
-            [Ok(()), Ok(()), Err(Refused::Full)]
+            [1, 1, 1].map(|b| small_queue.submit(b, || {}).is_ok()),
+            [true, true, false]
         );
         let (few_bytes, _workers, metrics) = pool(9, 10);
         assert_eq!(
-            [6, 4, 1].map(|b| few_bytes.submit(b, || {})),
-            [Ok(()), Ok(()), Err(Refused::Full)]
+            [6, 4, 1].map(|b| few_bytes.submit(b, || {}).is_ok()),
+            [true, true, false]
         );
         assert_eq!(metrics.decode_in_flight_bytes.get(), 10);
         let (alone, _workers, _) = pool(9, 10);
-        assert_eq!(
-            [50, 1].map(|b| alone.submit(b, || {})),
-            [Ok(()), Err(Refused::Full)]
-        );
+        assert_eq!([50, 1].map(|b| alone.submit(b, || {}).is_ok()), [true, false]);
+    }
+
+    #[test]
+    fn a_wait_is_what_is_there_over_the_threads() {
+        let (pool, workers, _) = pool(9, 1000);
+        let expected = |bytes| {
+            let Expected { waits, takes } = pool.expected(bytes);
+            (waits.as_secs_f64(), takes.as_secs_f64())
+        };
+        assert_eq!(expected(10), (0.0, 0.0), "nothing is known");
+        for (bytes, ms) in [(100u64, 10), (200, 20)].repeat(50) {
+            let mut state = pool.0.lock();
+            state.running += 1;
+            state.bytes += bytes;
+            state.ended(bytes, 0.0, Duration::from_millis(ms));
+        }
+        let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        near(expected(150).1, 0.015);
+        assert_eq!(expected(150).0, 0.0, "its one thread is free");
+        pool.submit(100, || {}).unwrap();
+        pool.submit(300, || {}).unwrap();
+        near(expected(150).0, 0.040);
+        pool.close();
+        workers.into_iter().for_each(Worker::run);
+        assert_eq!(expected(150).0, 0.0);
     }
 
     #[test]

@@ -2,18 +2,21 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::swap::wanted;
 use super::tune::{Tuned, tune};
 use super::{ServiceError, Setup, Versions};
 use crate::batcher::{self, Batcher};
 use crate::engine::tune::{Choice, Split};
-use crate::engine::{EngineError, Slot, Target, check_golden};
+use crate::engine::{EngineError, Plan, Slot, Target, check_golden};
 use crate::model::{ModelName, Version};
 use crate::predict::{Served, ServedModel};
 use crate::registry::{Entry, Loaded};
 use crate::telemetry::ModelMetrics;
+
+/// Images that are timed together before a version serves.
+const FEW: usize = 4;
 
 /// Makes versions ready, on the thread that asks. What serves meanwhile shares nothing with it but the machine.
 pub(super) struct Loader {
@@ -53,25 +56,27 @@ impl Loader {
         // What is left half made by a panic is dropped; what serves has no part in it.
         let proved = catch_unwind(AssertUnwindSafe(|| self.proved(&loaded)));
         let tuned = proved.unwrap_or(Err(EngineError::Panicked));
-        let tuned = tuned.map_err(|source| ServiceError::Engine {
+        let (tuned, timings) = tuned.map_err(|source| ServiceError::Engine {
             name: name.clone(),
             version,
             source,
         })?;
         let metrics = self.setup.metrics.model(name, version);
         let batcher = self.batcher(&loaded, &tuned, &metrics)?;
+        batcher.seed(&timings);
         told(&loaded, &tuned, begun.elapsed().as_secs_f64());
         let spec = Arc::new(loaded.spec);
         let served = Served::new(name.clone(), version, spec, batcher, metrics);
         Ok(Arc::new(served))
     }
 
-    /// A plan that is warm and computes what its network is defined to.
-    fn proved(&self, loaded: &Loaded) -> Result<Tuned, EngineError> {
+    /// A plan that is warm and computes what its network is defined to, and how long batches took.
+    fn proved(&self, loaded: &Loaded) -> Result<(Tuned, Vec<(usize, Duration)>), EngineError> {
         let tuned = tune(&self.setup, loaded, &self.target)?;
         let Loaded { graph, weights, .. } = loaded;
         check_golden(&tuned.plan, graph, weights, self.target.precision)?;
-        Ok(tuned)
+        let timings = timings(&tuned.plan, tuned.choice.max_batch_size)?;
+        Ok((tuned, timings))
     }
 
     /// The version's queue, each of its workers on a thread of its own.
@@ -112,6 +117,21 @@ impl Loader {
             ServiceError::Nothing(format!("{error}: {command} names one"))
         })
     }
+}
+
+/// What an image and a few take before anything is asked, so that the first burst meets a queue which knows how long it takes.
+fn timings(plan: &Plan, max_batch: usize) -> Result<Vec<(usize, Duration)>, EngineError> {
+    let mut logits = Vec::new();
+    let mut time = |items: usize| {
+        let images = plan.pattern(items);
+        let begun = Instant::now();
+        plan.run(&images, items, &mut logits)?;
+        Ok((items, begun.elapsed()))
+    };
+    [1, FEW.min(max_batch.max(1))]
+        .into_iter()
+        .map(&mut time)
+        .collect()
 }
 
 /// Logs how a version is served, and what that rests on.

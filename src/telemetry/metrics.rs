@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::admission::{Admission, AdmissionSeries};
 use super::collecting::{Collecting, Live};
 use super::jobs::JobMetrics;
 use super::service::ServiceMetrics;
@@ -52,6 +53,8 @@ pub enum CloseReason {
     Empty,
     /// The delay of its first item passed.
     Delay,
+    /// One more item would have made it too late for one in it.
+    Deadline,
     /// One item alone, after its batch failed.
     Retry,
     /// The server is draining.
@@ -72,10 +75,11 @@ const OUTCOMES: [(Outcome, &str); 4] = [
     (Outcome::Rejected, "rejected"),
     (Outcome::Dropped, "dropped"),
 ];
-const REASONS: [(CloseReason, &str); 5] = [
+const REASONS: [(CloseReason, &str); 6] = [
     (CloseReason::Full, "full"),
     (CloseReason::Empty, "empty"),
     (CloseReason::Delay, "delay"),
+    (CloseReason::Deadline, "deadline"),
     (CloseReason::Retry, "retry"),
     (CloseReason::Drain, "drain"),
 ];
@@ -98,6 +102,7 @@ pub struct Metrics {
     engine_panics: IntCounterVec,
     queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
+    admission: AdmissionSeries,
     models: Mutex<HashMap<(ModelName, Version), Arc<ModelMetrics>>>,
     routes: Mutex<HashMap<&'static str, Arc<RouteMetrics>>>,
     /// Requests being answered now.
@@ -131,6 +136,8 @@ pub struct ModelMetrics {
     pub in_flight: IntGauge,
     /// Batches that panicked in the engine.
     pub engine_panics: IntCounter,
+    /// What its queue refuses, and by which times.
+    pub admission: Admission,
     /// How good its kept predictions are.
     pub live: Live,
     outcomes: [IntCounter; OUTCOMES.len()],
@@ -213,6 +220,7 @@ impl Metrics {
                 "Images accepted and not yet ended.",
                 &["model"],
             ),
+            admission: AdmissionSeries::new(r),
             http_in_flight: gauge(r, "sconce_http_in_flight", "Requests being answered."),
             http_connections: gauge(r, "sconce_http_connections", "Open client connections."),
             decode_in_flight_bytes: gauge(
@@ -272,6 +280,7 @@ impl Metrics {
         for (_, label) in REASONS {
             let _ = self.batch_size.remove_label_values(&with(label));
         }
+        self.admission.forget(&both);
         self.collecting.forget_live(&both);
     }
 
@@ -309,6 +318,7 @@ impl Metrics {
             queue_depth: self.queue_depth.with_label_values(&both[..1]),
             in_flight: self.in_flight.with_label_values(&both[..1]),
             engine_panics: self.engine_panics.with_label_values(&both),
+            admission: self.admission.of(&both),
             live: self.collecting.live(&both),
             outcomes: OUTCOMES.map(|(_, label)| self.items.with_label_values(&with(label))),
             stages: STAGES.map(|(_, label)| self.stage.with_label_values(&with(label))),

@@ -1,11 +1,13 @@
 //! What the server tells of itself: logs, spans and every Prometheus series.
 
+pub mod admission;
 pub mod collecting;
 mod jobs;
 pub mod logging;
 pub mod metrics;
 mod service;
 
+pub use admission::Refused;
 pub use collecting::Live;
 pub use jobs::{CHECKS, JOB_STATES, JobMetrics};
 pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::queue::Next;
-use super::{Answer, Batcher, Config, Infer, Item, ItemError, Timing, Worker};
+use super::{Answer, Ask, Batcher, Config, Infer, Item, ItemError, Timing, Worker};
 use crate::model::Version;
 use crate::telemetry::{Metrics, ModelMetrics};
 
+mod promises;
 mod rules;
 mod schedules;
 mod threads;

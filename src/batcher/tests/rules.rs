@@ -2,6 +2,7 @@
 
 use super::super::queue::{Next, Waiting};
 use super::*;
+use crate::telemetry::Refused;
 
 #[test]
 fn an_idle_worker_takes_what_is_there_and_a_busy_one_lets_it_gather() {
@@ -69,7 +70,7 @@ fn sizes_of_one_work() {
     bench.work();
     let third = bench.submit(2, Kind::Good, None);
     bench.work();
-    assert!(matches!(answer(refused), Err(ItemError::QueueFull { .. })));
+    assert!(matches!(answer(refused), Err(ItemError::Refused(_))));
     let expected = [Ok(vec![0.0, -0.0]), Ok(vec![2.0, -2.0])];
     assert_eq!(answers(vec![first, third]), expected);
 }
@@ -127,20 +128,142 @@ fn the_late_and_the_gone_are_passed_over() {
     assert_eq!(answers(vec![guilty, late]), expected);
 }
 
+/// Why an item with this deadline is refused now, when it may come again, and the limit.
+fn refusal(bench: &Bench, deadline: Option<Instant>) -> (Refused, f64, usize) {
+    match answer(bench.submit(0, Kind::Good, deadline)) {
+        Err(ItemError::Refused(refusal)) => (refusal.why, refusal.retry_after.as_secs_f64(), refusal.limit),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn in_us(us: u64) -> Option<Instant> {
+    Some(now() + Duration::from_micros(us))
+}
+
 #[test]
 fn the_refused_are_told_how_long_the_queue_takes() {
     let mut bench = Bench::new(sized(1, 0, 2000), 2);
-    let refusal = |bench: &Bench| match answer(bench.submit(0, Kind::Good, None)) {
-        Err(ItemError::QueueFull { retry_after }) => retry_after,
-        other => panic!("{other:?}"),
-    };
     let mut receivers = bench.submit_all(&[Kind::Good; 2000]);
-    let least = Duration::from_millis(50);
-    assert_eq!(refusal(&bench), least, "before anything is known");
+    let least = (Refused::Queue, 1.0, 2000);
+    assert_eq!(refusal(&bench, None), least, "before anything is known");
     bench.work();
     receivers.push(bench.submit(0, Kind::Good, None));
-    // 2000 items of 100 µs on two instances.
-    assert_eq!(refusal(&bench), Duration::from_millis(100));
+    assert_eq!(
+        refusal(&bench, None),
+        least,
+        "2000 items of 100 µs on two instances"
+    );
+    for _ in 0..1000 {
+        bench.batcher.seed(&[(1, Duration::from_millis(5))]);
+    }
+    let (why, seconds, _) = refusal(&bench, None);
+    assert!(
+        why == Refused::Queue && (4.9..5.1).contains(&seconds),
+        "{seconds}"
+    );
+}
+
+#[test]
+fn who_cannot_be_answered_in_time_is_refused_at_once() {
+    let mut bench = Bench::new(sized(1, 0, 100), 1);
+    let _first = bench.submit(0, Kind::Good, None);
+    bench.work();
+    let _waiting = bench.submit_all(&[Kind::Good; 10]);
+    // Ten runs and its own.
+    let in_time = bench.submit(1, Kind::Good, in_us(11 * RUN_US + 5));
+    let (why, seconds, limit) = refusal(&bench, in_us(11 * RUN_US));
+    assert_eq!((why, seconds, limit), (Refused::Deadline, 1.0, 10));
+    assert!(matches!(bench.look(), Next::Compute { .. }));
+    pass(RUN_US / 2);
+    // What runs has half its time left; ten wait.
+    refusal(&bench, in_us(11 * RUN_US + RUN_US / 2 - 5));
+    let also_in_time = bench.submit(2, Kind::Good, in_us(11 * RUN_US + RUN_US / 2 + 5));
+    pass(RUN_US / 2);
+    PASSED.set(PASSED.get() - Duration::from_micros(RUN_US));
+    bench.workers[0].answer_batch();
+    (0..11).for_each(|_| bench.work());
+    assert!(answer(in_time).is_ok() && answer(also_in_time).is_ok());
+}
+
+#[test]
+fn an_idle_instance_takes_whatever_comes() {
+    let mut bench = Bench::new(sized(1, 0, 100), 2);
+    bench.batcher.seed(&[(1, Duration::from_secs(10)); 9]);
+    let hopeless = bench.submit(0, Kind::Good, in_us(RUN_US));
+    refusal(&bench, in_us(RUN_US));
+    bench.work();
+    assert!(answer(hopeless).is_ok(), "the times were wrong, and are learnt");
+    assert!(matches!(bench.look(), Next::Sleep { .. }));
+    // One of two is idle.
+    let _one = bench.submit(0, Kind::Good, None);
+    look(&mut bench.workers[1]);
+    let other = bench.submit(1, Kind::Good, in_us(RUN_US));
+    bench.work();
+    assert!(answer(other).is_ok());
+}
+
+#[test]
+fn who_is_in_a_hurry_is_in_no_batch_that_is_too_late_for_him() {
+    let mut bench = Bench::new(sized(8, 0, 100), 1);
+    // A millisecond for each item.
+    let timings = [1, 2, 4, 8].map(|items| (items, Duration::from_millis(items as u64)));
+    bench.batcher.seed(&timings.repeat(10));
+    let mut receivers = bench.submit_all(&[Kind::Good; 3]);
+    receivers.push(bench.submit(3, Kind::Good, in_us(9000)));
+    receivers.extend((4..9).map(|n| bench.submit(n, Kind::Good, None)));
+    bench.work();
+    bench.work();
+    assert_eq!(bench.runs(), [vec![0, 1, 2, 3], vec![4, 5, 6, 7, 8]]);
+    assert_eq!(bench.closed_for("deadline"), 1);
+    assert!(answers(receivers).iter().all(Result::is_ok));
+}
+
+#[test]
+fn a_place_is_kept_until_its_item_comes_or_will_not() {
+    let mut bench = Bench::new(sized(8, 0, 2), 1);
+    let ask = Ask {
+        deadline: None,
+        waits: Duration::ZERO,
+        takes: Duration::ZERO,
+    };
+    let [first, second] = [0, 1].map(|_| bench.batcher.admit(&ask).unwrap());
+    assert!(bench.batcher.would_admit(&ask).is_err());
+    drop(first);
+    let third = bench.batcher.admit(&ask).unwrap();
+    // Ready the other way round, they go in the order of their places.
+    let (item, late) = item(vec![3.0, 0.0], None);
+    third.submit(item);
+    let (item, early) = super::item(vec![2.0, 0.0], None);
+    second.submit(item);
+    bench.work();
+    assert_eq!(bench.runs(), [[2, 3]]);
+    assert!(answer(late).is_ok() && answer(early).is_ok());
+    let place = bench.batcher.admit(&ask).unwrap();
+    bench.batcher.close();
+    let (item, closed) = super::item(vec![4.0, 0.0], None);
+    place.submit(item);
+    assert_eq!(answer(closed), Err(ItemError::Closed));
+    assert!(matches!(bench.batcher.admit(&ask), Err(ItemError::Closed)));
+}
+
+#[test]
+fn what_is_prepared_first_counts() {
+    let bench = Bench::new(sized(1, 0, 100), 1);
+    bench.batcher.seed(&[(1, Duration::from_millis(1)); 9]);
+    let ask = |waits_ms, takes_ms, deadline_ms: u64| Ask {
+        deadline: in_us(1000 * deadline_ms),
+        waits: Duration::from_millis(waits_ms),
+        takes: Duration::from_millis(takes_ms),
+    };
+    let check =
+        |ask: Ask, expected: bool| assert_eq!(bench.batcher.would_admit(&ask).is_ok(), expected, "{ask:?}");
+    check(ask(3, 4, 9), true);
+    check(ask(3, 5, 9), false);
+    check(ask(0, 99, 9), true);
+    let _place = bench.batcher.admit(&ask(0, 0, 9)).unwrap();
+    check(ask(3, 4, 10), true);
+    check(ask(3, 4, 8), false);
+    check(ask(0, 99, 9), false);
 }
 
 #[test]
@@ -173,7 +296,9 @@ fn one_worker_is_woken_at_a_time() {
     }
     let push = |n: f32| {
         let (item, receiver) = item(vec![n, 0.0], None);
-        (shared.lock().push(Waiting::new(item, now())), receiver)
+        let mut queue = shared.lock();
+        let held = queue.hold(2);
+        (queue.push(Waiting::new(item, held, now())), receiver)
     };
     let (wakes, _receivers): (Vec<bool>, Vec<Receiver>) = [0.0, 1.0, 2.0].map(push).into_iter().unzip();
     assert_eq!(wakes, [true, false, false]);

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::queue::Next;
 use super::*;
+use crate::telemetry::Refused;
 
 /// One event.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +134,10 @@ impl Simulation {
         let refusal = receiver.try_recv();
         match &refusal {
             Ok(Err(ItemError::Closed)) => assert!(self.closed),
-            Ok(Err(ItemError::QueueFull { .. })) => assert!(full && !self.closed),
+            Ok(Err(ItemError::Refused(refusal))) if refusal.why == Refused::Queue => {
+                assert!(full && !self.closed)
+            }
+            Ok(Err(ItemError::Refused(_))) => assert!(deadline.is_some() && !full && !self.closed),
             Err(oneshot::error::TryRecvError::Empty) => {
                 assert!(!full && !self.closed);
                 self.waiting.push_back(number);

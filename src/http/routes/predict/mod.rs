@@ -38,6 +38,9 @@ async fn predict(
     let path = path.map_err(|_| Problem::new(Kind::BadRequest, "the path is not UTF-8"))?;
     let asked = Asked::read(&path, &head, &state.config)?;
     let served = predictor.find(asked.model.as_ref(), asked.version)?;
+    predictor
+        .door(&served, Instant::now() + asked.timeout)
+        .map_err(|failure| Problem::from(&failure))?;
     let pictures = forms::pictures(&head.headers, body, &state.config).await?;
     let options = Options {
         detail: asked.detail,
