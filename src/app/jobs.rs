@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::config::{Config, environment};
-use crate::http::State;
+use crate::http::{self, State};
 use crate::jobs::{Desk, JobsError, Launch, Setup, Worker};
 use crate::model::ModelName;
 use crate::registry::{Entry, Registry};
@@ -92,7 +92,12 @@ fn worker(config: &Config, metrics: Arc<Metrics>) -> Result<(Worker, watch::Send
 
 /// This program again, with the configuration that holds here.
 fn launch(config: &Config) -> Result<Launch, AppError> {
-    let configuration = toml::to_string(config).map_err(std::io::Error::other);
+    // It answers nobody, so it needs no keys.
+    let config = Config {
+        auth: http::auth::Config::default(),
+        ..config.clone()
+    };
+    let configuration = toml::to_string(&config).map_err(std::io::Error::other);
     Ok(Launch {
         program: std::env::current_exe().map_err(io("the program's own file"))?,
         arguments: ["retrain", "--lines"].map(Into::into).to_vec(),

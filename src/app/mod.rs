@@ -10,12 +10,15 @@ use tokio::runtime::Runtime;
 
 use crate::config::Config;
 use crate::engine::available_cores;
+use crate::http::auth::{Auth, AuthError};
 use crate::preprocess::pool::quiet_decoder_panics;
 use crate::registry::RegistryError;
 use crate::service::ServiceError;
+use crate::telemetry::Metrics;
 
 mod jobs;
 mod keeping;
+mod reload;
 mod server;
 mod signals;
 mod threads;
@@ -32,6 +35,9 @@ pub enum AppError {
     /// A model cannot be served.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// The keys are not right.
+    #[error("configuration: {0}")]
+    Auth(#[from] AuthError),
     /// A port, thread or signal handler.
     #[error("{what}: {source}")]
     Io {
@@ -65,9 +71,12 @@ pub fn serve(config: &Config, started: Instant) -> Result<(), AppError> {
 async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
     // Before anything slow, so that no signal finds the process without a handler.
     let mut signals = Signals::listen()?;
+    // Before a port is bound: who has keys does not mean to be open for a moment.
+    let metrics = Metrics::new(&server::BUILD);
+    let auth = Auth::load(&config.auth, &metrics)?;
     let listener = bind(config.http.listen).await?;
     let address = listener.local_addr().map_err(io("the server's address"))?;
-    let mut server = Server::start(config, listener);
+    let mut server = Server::start(config, &metrics, auth, listener)?;
     tracing::info!(%address, "listening");
     let served = match announce(address) {
         Ok(()) => server.serve(&mut signals, started).await,

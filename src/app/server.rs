@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::collect::{Collector, Worker};
 use crate::config::Config;
+use crate::http::auth::Auth;
 use crate::http::{self, Phase, State};
 use crate::predict::{Predictor, Served};
 use crate::preprocess::pool::Pool;
@@ -18,6 +19,7 @@ use crate::telemetry::{Metrics, ModelMetrics, Outcome};
 
 use super::jobs;
 use super::keeping::{self, Keeping};
+use super::reload::{self, Reload};
 use super::signals::Signals;
 use super::threads::Threads;
 use super::{AppError, io, threads_of};
@@ -26,7 +28,7 @@ use super::{AppError, io, threads_of};
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// A batch, a decode or the loading of one version takes far less.
 const THREADS_END: Duration = Duration::from_secs(10);
-const BUILD: [(&str, &str); 4] = [
+pub(super) const BUILD: [(&str, &str); 4] = [
     ("version", env!("CARGO_PKG_VERSION")),
     ("arch", std::env::consts::ARCH),
     ("os", std::env::consts::OS),
@@ -56,6 +58,8 @@ pub(super) struct Server {
     keeping: Option<Keeping>,
     /// Tells the worker of jobs to stop; dropping it does so too.
     jobs: Option<watch::Sender<bool>>,
+    /// Dropping it ends its thread; `None` where no file may change.
+    reload: Option<Reload>,
 }
 
 /// The task that answers connections.
@@ -70,29 +74,38 @@ struct Tally {
 
 impl Server {
     /// Answers on `listener` at once; nothing is loaded yet, so it says that it starts.
-    pub(super) fn start(config: &Config, listener: TcpListener) -> Self {
+    pub(super) fn start(
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        auth: Arc<Auth>,
+        listener: TcpListener,
+    ) -> Result<Self, AppError> {
         let (phase, watched) = watch::channel(Phase::Starting);
-        let metrics = Metrics::new(&BUILD);
-        let (collector, worker) = Collector::new(&config.store, &metrics);
+        let (collector, worker) = Collector::new(&config.store, metrics);
+        let threads = Threads::new();
+        let poll = Duration::from_millis(config.http.poll_ms);
+        let reload = reload::start(&auth, poll, &threads)?;
         let state = Arc::new(State {
             models: config.models.clone(),
+            auth,
             collector,
-            ..State::new(config.http.clone(), &metrics, watched)
+            ..State::new(config.http.clone(), metrics, watched)
         });
         let (keeper, orders) = service::channel(&config.service);
-        Self {
+        Ok(Self {
             config: config.clone(),
             edge: Edge(Some(tokio::spawn(http::serve(listener, Arc::clone(&state))))),
             state,
             phase,
-            threads: Threads::new(),
+            threads,
+            reload,
             pool: None,
             keeper,
             orders: Some(orders),
             collecting: Some(worker),
             keeping: None,
             jobs: None,
-        }
+        })
     }
 
     /// Loads the models, then serves until a signal; an error is what else ended it.
@@ -223,6 +236,7 @@ impl Server {
             keeping.end(THREADS_END).await;
         }
         self.threads.stop();
+        drop(self.reload.take());
         // Its end closes the queue of each version.
         self.keeper.close();
         self.pool.iter().for_each(Pool::close);

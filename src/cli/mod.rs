@@ -19,6 +19,7 @@ mod evaluate;
 #[cfg(test)]
 mod fixture;
 mod health;
+mod keys;
 mod models;
 mod openapi;
 mod part;
@@ -81,6 +82,8 @@ enum Command {
     Models(models::Args),
     /// Check labelled images
     Data(data::Args),
+    /// Make API keys, and list those that are configured
+    Keys(keys::Args),
     /// Print the resolved configuration
     Config(config::Args),
     /// Ask a running server whether it is ready (for container health checks)
@@ -168,6 +171,7 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
         Command::Doctor(args) => doctor::run(&args, common),
         Command::Models(args) => models::run(&args, common),
         Command::Data(args) => data::run(&args, common),
+        Command::Keys(args) => keys::run(&args, common),
         Command::Config(args) => config::run(&args, common),
         Command::Health(args) => health::run(&args, common),
         Command::Openapi(args) => openapi::run(&args, common),
@@ -186,7 +190,12 @@ impl Command {
             | Self::Doctor(_)
             | Self::Models(_) => true,
             Self::Bench(args) => args.computes(),
-            Self::Worker(_) | Self::Data(_) | Self::Config(_) | Self::Health(_) | Self::Openapi(_) => false,
+            Self::Worker(_)
+            | Self::Data(_)
+            | Self::Keys(_)
+            | Self::Config(_)
+            | Self::Health(_)
+            | Self::Openapi(_) => false,
         }
     }
 }

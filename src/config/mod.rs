@@ -32,6 +32,8 @@ pub struct Config {
     pub default_model: Option<ModelName>,
     /// The server's edge.
     pub http: http::Config,
+    /// Who may do what.
+    pub auth: http::auth::Config,
     /// What an image may cost.
     pub images: preprocess::Limits,
     /// The decode pool.
@@ -79,6 +81,7 @@ impl Default for Config {
             models: PathBuf::from("models"),
             default_model: None,
             http: http::Config::default(),
+            auth: http::auth::Config::default(),
             images: preprocess::Limits::default(),
             decode: preprocess::pool::Config::default(),
             batcher: batcher::Config::default(),
@@ -148,7 +151,7 @@ fn merge(settings: &[Setting]) -> Result<Resolved, ConfigError> {
         figment = figment.merge(setting);
         winners.insert(setting.key.as_str(), setting);
     }
-    let told = |key: &str, problem: &str| match winners.get(key) {
+    let told = |key: &str, problem: &str| match winner(&winners, key) {
         Some(setting) => setting.refused(problem),
         None => ConfigError(format!("{key}: {problem}")),
     };
@@ -163,6 +166,12 @@ fn merge(settings: &[Setting]) -> Result<Resolved, ConfigError> {
     let origin = |(key, setting): (&str, &Setting)| (key.to_owned(), setting.origin.clone());
     let origins = winners.into_iter().map(origin).collect();
     Ok(Resolved { config, origins })
+}
+
+/// What set `key`, or the list of which `key` names a part.
+fn winner<'a>(winners: &BTreeMap<&str, &'a Setting>, key: &str) -> Option<&'a Setting> {
+    let ends = key.match_indices('.').map(|(end, _)| end).chain([key.len()]);
+    ends.rev().find_map(|end| winners.get(&key[..end]).copied())
 }
 
 #[cfg(test)]

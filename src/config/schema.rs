@@ -71,6 +71,7 @@ pub(super) fn mismatch(value: &Value, example: &Value) -> Option<String> {
         Value::Float(_) => "a number",
         Value::Table(_) => "a section",
         Value::Boolean(_) => "true or false",
+        Value::Array(_) => "a list",
         _ => "a text",
     };
     (!fits).then(|| format!("{expected} is expected"))

@@ -24,6 +24,8 @@ pub(super) struct Setting {
 
 /// What the names of the variables begin with that set keys.
 pub(super) const PREFIX: &str = "SCONCE__";
+/// Where somebody may have put a secret by mistake: its value is not repeated.
+const UNTOLD: &str = "auth.keys";
 /// A configuration file is a page or two.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
@@ -31,7 +33,10 @@ impl Setting {
     /// The error that this value is not acceptable.
     pub(super) fn refused(&self, problem: &str) -> ConfigError {
         let Self { key, value, origin } = self;
-        let text = format!("{key} = {value} ({origin}): {problem}");
+        let text = match &**key {
+            UNTOLD => format!("{key} ({origin}): {problem}"),
+            _ => format!("{key} = {value} ({origin}): {problem}"),
+        };
         // One line for the terminal, whatever was given.
         ConfigError(text.replace(char::is_control, " "))
     }

@@ -41,13 +41,15 @@ pub struct Config {
     pub drain_delay_ms: u64,
     /// Then: time for what is in flight.
     pub drain_timeout_ms: u64,
+    /// How often the files of keys are looked at; 0 never.
+    pub poll_ms: u64,
 }
 
 /// Whether requests may change what is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Management {
-    /// Where [`Config::listen`] is an address of this machine alone.
+    /// Where [`Config::listen`] is an address of this machine alone, and where callers need keys.
     Auto,
     /// Everywhere.
     On,
@@ -74,20 +76,12 @@ impl Default for Config {
             default_top_k: 3,
             drain_delay_ms: 5_000,
             drain_timeout_ms: 20_000,
+            poll_ms: 1_000,
         }
     }
 }
 
 impl Config {
-    /// Whether the routes that change what is served do so.
-    pub fn manages(&self) -> bool {
-        match self.management {
-            Management::Auto => self.listen.ip().is_loopback(),
-            Management::On => true,
-            Management::Off => false,
-        }
-    }
-
     /// Checks every value; the text names the key.
     pub fn check(&self) -> Result<(), String> {
         let whole = |number: usize| number as u64;
@@ -107,6 +101,7 @@ impl Config {
             ("default_top_k", whole(self.default_top_k), 1..=MAX_COUNT),
             ("drain_delay_ms", self.drain_delay_ms, 0..=MAX_MS),
             ("drain_timeout_ms", self.drain_timeout_ms, 0..=MAX_MS),
+            ("poll_ms", self.poll_ms, 0..=MAX_MS),
         ] {
             if !range.contains(&value) {
                 let (from, to) = range.into_inner();
@@ -141,27 +136,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_served_is_changed_from_this_machine_unless_told_otherwise() {
-        let check = |listen: &str, expected: [bool; 3]| {
-            let manages = [Management::Auto, Management::On, Management::Off].map(|management| {
-                let listen = listen.parse().unwrap();
-                Config {
-                    listen,
-                    management,
-                    ..Config::default()
-                }
-                .manages()
-            });
-            assert_eq!(manages, expected, "{listen}");
-        };
-        check("127.0.0.1:8080", [true, true, false]);
-        check("[::1]:0", [true, true, false]);
-        check("0.0.0.0:8080", [false, true, false]);
-        check("[::]:8080", [false, true, false]);
-        check("192.168.0.7:80", [false, true, false]);
-    }
-
-    #[test]
     fn an_impossible_value_is_refused_by_its_key() {
         let check = |change: fn(&mut Config), expected: &str| {
             let mut config = Config::default();
@@ -187,6 +161,7 @@ mod tests {
         check(|c| c.default_top_k = 0, "default_top_k: 0");
         check(|c| c.drain_delay_ms = u64::MAX, "drain_delay_ms: ");
         check(|c| c.drain_timeout_ms = u64::MAX, "drain_timeout_ms: ");
+        check(|c| c.poll_ms = u64::MAX, "poll_ms: ");
         check(
             |c| c.max_request_timeout_ms = 9_999,
             "request_timeout_ms: 10000; it cannot be over http.max_request_timeout_ms, 9999",

@@ -11,9 +11,12 @@ use crate::jobs::Desk;
 use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 use crate::{service, store};
+use auth::Auth;
+use config::Management;
 use problem::{Kind, Problem};
 
 mod activity;
+pub mod auth;
 mod config;
 mod connection;
 mod forms;
@@ -24,11 +27,13 @@ mod rate_limit;
 mod request_id;
 pub mod routes;
 mod serve;
+mod stamp;
 mod trace;
 
 pub use config::Config;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
+use routes::need;
 pub use routes::{OPENAPI, ROUTES, router};
 pub use serve::serve;
 
@@ -52,6 +57,8 @@ pub struct State {
     pub config: Config,
     /// The folder of models, of which versions' cards are told.
     pub models: PathBuf,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
     /// Every series.
     pub metrics: Arc<Metrics>,
     /// The served models; empty while starting.
@@ -67,11 +74,12 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing is loaded, nothing is kept, and there is no folder of models. What else there is goes over it.
+    /// Nothing is loaded, nothing is kept, there is no folder of models, and no key is needed. What else there is goes over it.
     pub fn new(config: Config, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Self {
         Self {
             config,
             models: PathBuf::new(),
+            auth: Auth::open(metrics),
             metrics: Arc::clone(metrics),
             predictor: OnceLock::new(),
             service: OnceLock::new(),
@@ -84,6 +92,16 @@ impl State {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
+    }
+
+    /// Whether the routes that change what is served do so: where the configuration allows it, for callers on this machine or
+    /// with a key.
+    pub fn manages(&self) -> bool {
+        match self.config.management {
+            Management::Auto => self.config.listen.ip().is_loopback() || self.auth.is_on(),
+            Management::On => true,
+            Management::Off => false,
+        }
     }
 
     /// What changes the served models, or the problem that there are none yet.

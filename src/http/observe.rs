@@ -1,4 +1,5 @@
-//! What every request gets, in one layer: its id, its series, its line in the log, and an answer if its handler panics.
+//! What every request gets, in one layer: its id, its series, its line in the log, a look at its key, and an answer if its
+//! handler panics.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,14 +9,15 @@ use std::task::Poll;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::auth::{Admission, Need, Standing};
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
-use super::{Phase, ROUTES};
+use super::{Phase, ROUTES, need};
 use crate::telemetry::metrics::RouteMetrics;
 
 /// The layer's state: one per server.
@@ -23,10 +25,22 @@ use crate::telemetry::metrics::RouteMetrics;
 pub(super) struct Observer {
     state: Arc<super::State>,
     ids: Ids,
-    routes: Vec<(&'static str, Arc<RouteMetrics>)>,
+    routes: Vec<Observed>,
     /// Whatever matches no route.
-    unmatched: Arc<RouteMetrics>,
+    unmatched: Observed,
 }
+
+/// A route as the layer knows it.
+#[derive(Debug)]
+struct Observed {
+    path: &'static str,
+    series: Arc<RouteMetrics>,
+    need: Need,
+}
+
+/// A key's quota and what is left of it (draft-ietf-httpapi-ratelimit-headers).
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// The label of requests that match no route.
 const UNMATCHED: &str = "unmatched";
@@ -34,20 +48,25 @@ const UNMATCHED: &str = "unmatched";
 impl Observer {
     /// Makes the series of every route.
     pub(super) fn new(state: Arc<super::State>) -> Arc<Self> {
-        let series = |route| state.metrics.route(route);
+        let observed = |path, need| Observed {
+            path,
+            series: state.metrics.route(path),
+            need,
+        };
+        let known = |&(_, path): &(_, &'static str)| observed(path, need(path, &state));
         Arc::new(Self {
-            routes: ROUTES.iter().map(|&(_, path)| (path, series(path))).collect(),
-            unmatched: series(UNMATCHED),
+            routes: ROUTES.iter().map(known).collect(),
+            unmatched: observed(UNMATCHED, Need::Nothing),
             ids: Ids::new(),
             state,
         })
     }
 
     /// A dozen short texts, mostly of different lengths: comparing them is quicker than hashing one.
-    fn route(&self, request: &Request) -> (&'static str, &Arc<RouteMetrics>) {
+    fn route(&self, request: &Request) -> &Observed {
         let matched = request.extensions().get::<MatchedPath>();
-        let known = matched.and_then(|path| self.routes.iter().find(|(route, _)| *route == path.as_str()));
-        known.map_or((UNMATCHED, &self.unmatched), |(route, series)| (route, series))
+        let known = matched.and_then(|path| self.routes.iter().find(|route| route.path == path.as_str()));
+        known.unwrap_or(&self.unmatched)
     }
 }
 
@@ -59,11 +78,18 @@ pub(super) async fn observe(
 ) -> Response {
     let seen = Seen::begin(&observer, &request);
     request.extensions_mut().insert(seen.id.clone());
-    let answer = catch_panic(next.run(request)).await;
-    let mut response = answer.unwrap_or_else(|| {
-        Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
-    });
-    seen.mark(response.headers_mut());
+    let (admitted, standing): Admission = observer.state.auth.admit(seen.route.need, request.headers());
+    let mut response = match admitted {
+        Ok(caller) => {
+            caller.map(|caller| request.extensions_mut().insert(caller));
+            let answer = catch_panic(next.run(request)).await;
+            answer.unwrap_or_else(|| {
+                Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
+            })
+        }
+        Err(problem) => problem.into_response(),
+    };
+    seen.mark(response.headers_mut(), standing);
     seen.end(response.status().as_u16());
     response
 }
@@ -71,8 +97,7 @@ pub(super) async fn observe(
 /// One request in flight. Dropped before its end, it counts as 499: the caller hung up.
 struct Seen<'a> {
     observer: &'a Observer,
-    route: &'static str,
-    series: &'a RouteMetrics,
+    route: &'a Observed,
     method: &'static str,
     id: RequestId,
     trace: Option<Trace>,
@@ -82,12 +107,10 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     fn begin(observer: &'a Observer, request: &Request) -> Self {
-        let (route, series) = observer.route(request);
         observer.state.metrics.http_in_flight.inc();
         Self {
             observer,
-            route,
-            series,
+            route: observer.route(request),
             method: method(request.method()),
             id: RequestId::of(request.headers(), &observer.ids),
             trace: Trace::of(request.headers(), &observer.ids),
@@ -97,7 +120,7 @@ impl<'a> Seen<'a> {
     }
 
     /// The headers of every answer.
-    fn mark(&self, headers: &mut HeaderMap) {
+    fn mark(&self, headers: &mut HeaderMap, standing: Option<Standing>) {
         let id = HeaderValue::from_str(&self.id.0).expect("a request id is made of header characters");
         headers.insert(request_id::HEADER, id);
         if let Some(trace) = &self.trace {
@@ -110,6 +133,13 @@ impl<'a> Seen<'a> {
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
+        if let Some(standing) = standing {
+            for (name, text) in [(POLICY, standing.policy()), (LIMIT, standing.limit())] {
+                let value = HeaderValue::try_from(text).expect("digits and quotes make a header");
+                // There may be limits of others.
+                headers.append(name, value);
+            }
+        }
         // The caller asks elsewhere from now on, and finds no connection of ours that is about to close.
         if self.observer.state.phase() >= Phase::Draining {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -123,15 +153,11 @@ impl<'a> Seen<'a> {
 
 impl Drop for Seen<'_> {
     fn drop(&mut self) {
-        let Self {
-            route,
-            method,
-            status,
-            ..
-        } = *self;
+        let Self { method, status, .. } = *self;
+        let route = self.route.path;
         let seconds = self.begin.elapsed().as_secs_f64();
         self.observer.state.metrics.http_in_flight.dec();
-        self.series.observe(status, seconds);
+        self.route.series.observe(status, seconds);
         let (ms, request_id) = (seconds * 1e3, &*self.id.0);
         let trace_id = self.trace.as_ref().map(Trace::trace_id);
         let parent_id = self.trace.as_ref().map(Trace::parent_id);

@@ -21,8 +21,12 @@ use crate::telemetry::Refused;
 pub enum Kind {
     /// The request is not understood.
     BadRequest,
+    /// No key of this server came with the request.
+    Unauthorized,
     /// The configuration does not allow it.
     Forbidden,
+    /// The key lacks a scope.
+    WrongScope,
     /// No such path.
     NotFound,
     /// No such model in service.
@@ -67,6 +71,8 @@ pub enum Kind {
     DeadlineTooNear,
     /// A source gave as many labels as it may.
     QuotaUsed,
+    /// The key asked as often as it may.
+    RateLimited,
     /// Models are still being loaded.
     Starting,
     /// The server is shutting down.
@@ -86,7 +92,9 @@ pub enum Kind {
 /// Every kind, for tests and documentation.
 pub const KINDS: &[Kind] = &[
     Kind::BadRequest,
+    Kind::Unauthorized,
     Kind::Forbidden,
+    Kind::WrongScope,
     Kind::NotFound,
     Kind::ModelNotFound,
     Kind::VersionNotFound,
@@ -109,6 +117,7 @@ pub const KINDS: &[Kind] = &[
     Kind::QueueFull,
     Kind::DeadlineTooNear,
     Kind::QuotaUsed,
+    Kind::RateLimited,
     Kind::Starting,
     Kind::Draining,
     Kind::StoreUnavailable,
@@ -122,7 +131,9 @@ impl Kind {
     fn facts(self) -> (u16, &'static str, &'static str) {
         match self {
             Self::BadRequest => (400, "bad-request", "The request is not understood"),
+            Self::Unauthorized => (401, "unauthorized", "A key is needed"),
             Self::Forbidden => (403, "forbidden", "The server does not allow this"),
+            Self::WrongScope => (403, "wrong-scope", "The key does not allow this"),
             Self::NotFound => (404, "not-found", "There is nothing at this path"),
             Self::ModelNotFound => (404, "model-not-found", "No such model is served"),
             Self::VersionNotFound => (404, "version-not-found", "No such version is served"),
@@ -139,6 +150,7 @@ impl Kind {
             Self::NotKept => (404, "not-kept", "Nothing of this is kept"),
             Self::Erased => (410, "erased", "This was erased"),
             Self::QuotaUsed => (429, "quota-used", "The source may give no more labels today"),
+            Self::RateLimited => (429, "rate-limited", "The key asks too often"),
             Self::JobNotFound => (404, "job-not-found", "There is no such job"),
             Self::JobActive => (409, "job-active", "The model has a job that waits or runs"),
             Self::JobState => (409, "job-state", "The job's state does not allow this"),
@@ -163,6 +175,15 @@ impl Kind {
     /// The last part of the `type` URN.
     pub fn name(self) -> &'static str {
         self.facts().1
+    }
+
+    /// What `WWW-Authenticate` says with it (RFC 6750, 3): how to come in.
+    fn challenge(self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized => Some("Bearer realm=\"sconce\""),
+            Self::WrongScope => Some("Bearer realm=\"sconce\", error=\"insufficient_scope\""),
+            _ => None,
+        }
     }
 
     /// One sentence, the same for every occurrence.
@@ -241,6 +262,10 @@ impl IntoResponse for Problem {
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (self.kind.status(), [(header::CONTENT_TYPE, content_type)], body).into_response();
         let headers = response.headers_mut();
+        if let Some(challenge) = self.kind.challenge() {
+            let challenge = HeaderValue::from_static(challenge);
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, whole_seconds(wait).into());
         }

@@ -8,6 +8,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::access::AccessMetrics;
 use super::admission::{Admission, AdmissionSeries};
 use super::collecting::{Collecting, Live};
 use super::jobs::JobMetrics;
@@ -123,6 +124,8 @@ pub struct Metrics {
     pub collecting: Collecting,
     /// Retraining jobs.
     pub jobs: JobMetrics,
+    /// Who may do what.
+    pub access: AccessMetrics,
 }
 
 /// One model version's series, looked up once when it is loaded.
@@ -238,6 +241,7 @@ impl Metrics {
             service: ServiceMetrics::new(r),
             collecting: Collecting::new(r),
             jobs: JobMetrics::new(r),
+            access: AccessMetrics::new(r),
             models: Mutex::default(),
             routes: Mutex::default(),
             registry: registry.clone(),

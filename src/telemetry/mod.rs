@@ -1,5 +1,6 @@
 //! What the server tells of itself: logs, spans and every Prometheus series.
 
+pub mod access;
 pub mod admission;
 pub mod collecting;
 mod jobs;

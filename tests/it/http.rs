@@ -88,7 +88,7 @@ impl Answer {
 }
 
 /// A path that fits the template.
-fn filled(template: &str) -> String {
+pub(crate) fn filled(template: &str) -> String {
     let sha256 = "0".repeat(64);
     template
         .replace("{name}", "mnist")

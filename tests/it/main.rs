@@ -15,6 +15,7 @@ mod http;
 mod import;
 mod live;
 mod jobs;
+mod keys;
 mod openapi;
 mod public_architectures;
 mod preprocess;

@@ -9,6 +9,7 @@ use axum::http::header::ORIGIN;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
 use crate::http::{Phase, State, draining, starting};
 use crate::model::{ModelName, NameError, Version};
@@ -20,24 +21,26 @@ pub(super) async fn allowed(
     request: Request,
     next: Next,
 ) -> Response {
-    let refused = refused(&state, request.headers());
+    let has_key = request.extensions().get::<Caller>().is_some();
+    let refused = refused(&state, request.headers(), has_key);
     match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
 }
 
-fn refused(state: &State, headers: &HeaderMap) -> Option<Problem> {
+fn refused(state: &State, headers: &HeaderMap, has_key: bool) -> Option<Problem> {
     let forbidden = |detail: &str| Some(Problem::new(Kind::Forbidden, detail));
-    if !state.config.manages() {
+    if !state.manages() {
         return forbidden(
-            "http.management does not allow it: it is \"off\", or \"auto\" where http.listen is no loopback address",
+            "http.management does not allow it: it is \"off\", or \"auto\" where http.listen is no loopback address and no \
+             keys are configured",
         );
     }
-    // A loopback address is also what every page in a browser of this machine can reach.
-    if headers.contains_key(ORIGIN) {
+    // A loopback address is also what every page in a browser of this machine can reach; a key it has to be given.
+    if headers.contains_key(ORIGIN) && !has_key {
         return forbidden(
-            "a request with an Origin header comes from a page in a browser, which may not change what serves",
+            "a request with an Origin header comes from a page in a browser, which may not change what serves without a key",
         );
     }
     match state.phase() {
@@ -82,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::http::config::Management;
-    use crate::http::{Config, router};
+    use crate::http::{Config, auth, router};
     use crate::service::{self, channel};
     use crate::telemetry::Metrics;
 
@@ -103,6 +106,39 @@ mod tests {
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[test]
+    fn what_is_served_is_changed_from_this_machine_or_with_a_key() {
+        let check = |listen: &str, keys: bool, expected: [bool; 3]| {
+            let manages = [Management::Auto, Management::On, Management::Off].map(|management| {
+                let config = Config {
+                    listen: listen.parse().unwrap(),
+                    management,
+                    ..Config::default()
+                };
+                let metrics = Metrics::new(&[]);
+                let mut auth = auth::Config::default();
+                if keys {
+                    let key = r#"{"id": "ann", "scopes": ["predict"], "hash": "HASH"}"#;
+                    let key = key.replace("HASH", &auth::KeyHash::of(b"ann").to_string());
+                    auth.keys.push(serde_json::from_str(&key).unwrap());
+                }
+                let state = State {
+                    auth: auth::Auth::load(&auth, &metrics).unwrap(),
+                    ..State::new(config, &metrics, watch::channel(Phase::Ready).1)
+                };
+                state.manages()
+            });
+            assert_eq!(manages, expected, "{listen} {keys}");
+        };
+        check("127.0.0.1:8080", false, [true, true, false]);
+        check("[::1]:0", false, [true, true, false]);
+        check("0.0.0.0:8080", false, [false, true, false]);
+        check("[::]:8080", false, [false, true, false]);
+        check("192.168.0.7:80", false, [false, true, false]);
+        check("0.0.0.0:8080", true, [true, true, false]);
+        check("127.0.0.1:8080", true, [true, true, false]);
     }
 
     #[tokio::test]

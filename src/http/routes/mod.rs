@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 
 use super::State;
+use super::auth::{Need, Scope};
 use super::observe::{Observer, observe};
 use super::problem::{Kind, Problem};
 
@@ -64,6 +65,23 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/"),
 ];
 
+/// What a path of [`ROUTES`] asks of its callers where there are keys. A path that is not thought of here is the admin's.
+pub(super) fn need(path: &str, state: &State) -> Need {
+    match path {
+        "/v1/predict" | "/v1/models/{name}/predict" | "/v1/models/{name}/versions/{version}/predict" => {
+            Need::Key(Scope::Predict)
+        }
+        "/v1/feedback" | "/v1/samples" => Need::Key(Scope::Feedback),
+        "/v1/models" | "/v1/models/{name}" | "/v1/models/{name}/versions/{version}/card" => Need::AnyKey,
+        // What collects series on this machine needs no secret.
+        "/metrics" if state.config.listen.ip().is_loopback() => Need::Nothing,
+        "/metrics" => Need::Key(Scope::Metrics),
+        "/health/live" | "/health/ready" | "/health/startup" | "/v1/models/{name}/ready" => Need::Nothing,
+        "/openapi.yaml" | "/docs" | "/" => Need::Nothing,
+        _ => Need::Key(Scope::Admin),
+    }
+}
+
 /// Answers every request.
 pub fn router(state: Arc<State>) -> Router {
     let observer = Observer::new(Arc::clone(&state));
@@ -82,17 +100,17 @@ fn routes() -> Router<Arc<State>> {
         .merge(models::routes())
         .merge(cards::routes())
         .merge(feedback::routes())
-        .merge(review::routes())
         .merge(samples::routes())
         .merge(health::routes())
         .merge(about::routes())
 }
 
-/// The routes that change what is served; only where the configuration allows it.
+/// The routes that change what is served and decide what is kept; only where the configuration allows it.
 fn managed() -> Router<Arc<State>> {
     Router::new()
         .merge(promotions::routes())
         .merge(versions::routes())
+        .merge(review::routes())
         .merge(erasure::routes())
         .merge(retrain::routes())
 }

@@ -1,0 +1,225 @@
+//! Keys: who may go where, held against the contract, and a running server whose keys change.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt;
+use sconce::http::auth::{self, Auth, KeyEntry, KeyHash, Scope};
+use sconce::http::{Config, Phase, ROUTES, State, router};
+use sconce::telemetry::Metrics;
+use serde_json::Value;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+use crate::contract;
+use crate::http::filled;
+use crate::serve::{image, models};
+use crate::server::{Server, sconce};
+
+/// A router without models, on an address that others reach, with a key of each scope whose token is the scope's name.
+fn guarded() -> Router {
+    let key = |scope: Scope| KeyEntry {
+        id: scope.name().parse().unwrap(),
+        scopes: vec![scope],
+        hash: KeyHash::of(scope.name().as_bytes()),
+        requests_per_second: None,
+        burst: None,
+    };
+    let config = auth::Config {
+        keys: Scope::ALL.map(key).to_vec(),
+        ..auth::Config::default()
+    };
+    let edge = Config {
+        listen: "0.0.0.0:80".parse().unwrap(),
+        ..Config::default()
+    };
+    let metrics = Metrics::new(&[]);
+    let phase = watch::channel(Phase::Ready).1;
+    router(Arc::new(State {
+        auth: Auth::load(&config, &metrics).unwrap(),
+        ..State::new(edge, &metrics, phase)
+    }))
+}
+
+/// Status, headers and body, held against the contract.
+async fn ask(router: &Router, method: &str, path: &str, key: &str) -> (u16, HeaderMap, Vec<u8>) {
+    let mut request = Request::builder().method(method).uri(path);
+    if !key.is_empty() {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let response = router
+        .clone()
+        .oneshot(request.body(Body::empty()).unwrap())
+        .await
+        .unwrap();
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes().to_vec();
+    contract::check(method, path, head.status.as_u16(), &body);
+    (head.status.as_u16(), head.headers, body)
+}
+
+/// The scopes that the contract tells of a route, none where any will do; `None` where it needs no key.
+fn told(method: &str, path: &str) -> Option<BTreeSet<String>> {
+    let operation = &contract::DOCUMENT["paths"][path][method.to_lowercase()];
+    let ways = operation["security"].as_array()?;
+    let scopes = |way: &Value| {
+        let ways = way.as_object().unwrap().values();
+        ways.flat_map(|scopes| scopes.as_array().unwrap())
+            .map(|scope| scope.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    Some(ways.iter().flat_map(scopes).collect())
+}
+
+#[tokio::test]
+async fn each_route_asks_for_the_key_that_the_contract_tells() {
+    let router = guarded();
+    let mut open = 0;
+    for (method, template) in ROUTES {
+        let path = filled(template);
+        let (status, headers, _) = ask(&router, method, &path, "").await;
+        let Some(scopes) = told(method, template) else {
+            assert!(!matches!(status, 401 | 403), "{method} {template}: {status}");
+            open += 1;
+            continue;
+        };
+        assert_eq!(status, 401, "{method} {template}");
+        assert_eq!(headers["www-authenticate"], "Bearer realm=\"sconce\"");
+        for scope in Scope::ALL {
+            let (status, headers, _) = ask(&router, method, &path, scope.name()).await;
+            // An admin's key opens everything; where no scope is told, any key does.
+            let expected = scope == Scope::Admin || scopes.is_empty() || scopes.contains(scope.name());
+            assert_eq!(
+                status != 403,
+                expected,
+                "{method} {template} with {}: {status}",
+                scope.name()
+            );
+            assert_eq!(headers.contains_key("www-authenticate"), !expected);
+        }
+    }
+    assert_eq!(open, 7, "health, the pages about the server, and no more");
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_a_key_the_bytes_are_the_same() {
+    let router = guarded();
+    let (_, _, missing) = ask(&router, "GET", "/v1/models", "").await;
+    for wrong in ["predic", "predict2", "PREDICT", "x"] {
+        let (status, _, body) = ask(&router, "GET", "/v1/models", wrong).await;
+        assert_eq!((status, &body), (401, &missing), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn paths_that_are_not_there_need_no_key() {
+    let router = guarded();
+    assert_eq!(ask(&router, "GET", "/nothing", "").await.0, 404);
+    assert_eq!(ask(&router, "GET", "/v1/predict", "").await.0, 401);
+    assert_eq!(ask(&router, "GET", "/v1/predict", "predict").await.0, 405);
+}
+
+/// Runs `sconce keys` and gives back the lines of its standard output.
+fn keys(arguments: &[&str]) -> Vec<String> {
+    let output = sconce(&["keys"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_running_server_takes_new_keys_and_lets_old_ones_go() {
+    let (folder, secrets) = (models(), tempfile::tempdir().unwrap());
+    let file = secrets.path().join("keys");
+    let file = file.to_str().unwrap();
+    let limited = ["--requests-per-second", "0.001", "--burst", "2"];
+    let first = keys(
+        &[
+            &["new", "--id", "ann", "--scopes", "predict", "--append", file],
+            &limited[..],
+        ]
+        .concat(),
+    );
+    // Only the signal has it read anew.
+    let settings = [
+        &format!("auth.keys_file={file}"),
+        "http.poll_ms=0",
+        "http.drain_delay_ms=0",
+    ];
+    let mut server = Server::ready(folder.path(), &settings);
+    let predict = |server: &Server, token: &str| {
+        let image = image();
+        let head = format!(
+            "POST /v1/predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: image/png\r\n\
+             X-API-Key: {token}\r\nContent-Length: {}\r\n\r\n",
+            image.len()
+        );
+        server.ask(&head, &image)
+    };
+    assert_eq!(server.predict().0, 401);
+    assert_eq!(server.get("/health/ready").0, 200);
+    assert_eq!(predict(&server, &first[0]).0, 200);
+    assert_eq!(predict(&server, &first[0]).0, 200);
+    let (status, body) = predict(&server, &first[0]);
+    assert!(status == 429 && body.contains("rate-limited"), "{status} {body}");
+
+    let second = keys(&["new", "--id", "bob", "--scopes", "predict", "--append", file]);
+    server.signal("HUP");
+    server.wait_for("the keys were read anew");
+    assert_eq!(predict(&server, &second[0]).0, 200);
+    // The same bucket as before.
+    assert_eq!(predict(&server, &first[0]).0, 429);
+
+    let lines = fs::read_to_string(file).unwrap();
+    let kept: String = lines.lines().filter(|line| line.contains("bob")).collect();
+    sconce::registry::atomic::write(file.as_ref(), kept.as_bytes()).unwrap();
+    server.signal("HUP");
+    server.wait_for("the keys were read anew");
+    assert_eq!(
+        (predict(&server, &first[0]).0, predict(&server, &second[0]).0),
+        (401, 200)
+    );
+
+    sconce::registry::atomic::write(file.as_ref(), b"{").unwrap();
+    server.signal("HUP");
+    server.wait_for("the keys could not be read anew; those before go on");
+    assert_eq!(predict(&server, &second[0]).0, 200);
+    server.signal("TERM");
+    let (code, log) = server.end();
+    assert_eq!(code, Some(0));
+    assert!(!log.contains(&second[0]), "{log}");
+}
+
+#[test]
+fn keys_that_are_not_right_end_the_start_before_a_port_is_bound() {
+    let folder = models();
+    let check = |setting: &str, part: &str| {
+        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--set", setting, "--models"]);
+        let output = command.arg(folder.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{text}");
+        assert!(text.contains(part) && !text.contains("sconce_secret"), "{text}");
+        assert!(output.stdout.is_empty());
+    };
+    check("auth.keys_file=no/such/file", "no/such/file: ");
+    check(
+        "auth.keys=[{id = 'a', scopes = ['admin'], hash = 'sconce_secret'}]",
+        "auth.keys (command line): ",
+    );
+    check(
+        "auth.keys=[{id = 'a', scopes = ['admin']}]",
+        "missing field `hash`",
+    );
+    let hash = "0".repeat(64);
+    check(
+        &format!("auth.keys=[{{id = 'a', scopes = [], hash = '{hash}'}}]"),
+        "at least one is expected",
+    );
+}
