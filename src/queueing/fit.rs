@@ -132,7 +132,7 @@ mod tests {
     fn one_size_alone_keeps_the_shape_it_finds() {
         let mut fit = Fit::default();
         (0..200).for_each(|index| {
-            fit.observe(f64::from(index % 8 + 1), 0.010 + 0.001 * f64::from(index % 8 + 1))
+            fit.observe(f64::from(index % 8 + 1), 0.010 + 0.001 * f64::from(index % 8 + 1));
         });
         let share = fit.fixed() / fit.at(8.0);
         (0..200).for_each(|_| fit.observe(8.0, 0.036));

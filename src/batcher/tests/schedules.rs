@@ -135,7 +135,7 @@ impl Simulation {
         match &refusal {
             Ok(Err(ItemError::Closed)) => assert!(self.closed),
             Ok(Err(ItemError::Refused(refusal))) if refusal.why == Refused::Queue => {
-                assert!(full && !self.closed)
+                assert!(full && !self.closed);
             }
             Ok(Err(ItemError::Refused(_))) => assert!(deadline.is_some() && !full && !self.closed),
             Err(oneshot::error::TryRecvError::Empty) => {
