@@ -47,8 +47,12 @@ impl Fit {
         self.variance = rest * (self.variance + weight * off_size * off_size);
         self.covariance = rest * (self.covariance + weight * off_size * off_seconds);
         let kept = before.each_at(self.size, self.seconds);
-        let ridge = (SPREAD * self.size).powi(2);
-        let each = (self.covariance + ridge * kept) / (self.variance + ridge);
+        // Of a spread that is no more than an old measurement's rest, nothing is believed.
+        let spread = (self.variance / (SPREAD * self.size).powi(2)).powi(2);
+        let each = match self.variance {
+            0.0 => kept,
+            variance => kept + spread / (1.0 + spread) * (self.covariance / variance - kept),
+        };
         self.each = each.clamp(0.0, self.seconds / self.size);
     }
 
@@ -134,7 +138,9 @@ mod tests {
         (0..200).for_each(|index| {
             fit.observe(f64::from(index % 8 + 1), 0.010 + 0.001 * f64::from(index % 8 + 1));
         });
+        (0..200).for_each(|_| fit.observe(8.0, 0.018));
         let share = fit.fixed() / fit.at(8.0);
+        assert!(near(share, 10.0 / 18.0, 0.01), "{fit:?}");
         (0..200).for_each(|_| fit.observe(8.0, 0.036));
         assert!(near(fit.at(8.0), 0.036, 0.01), "{fit:?}");
         assert!(near(fit.fixed() / fit.at(8.0), share, 0.05), "{fit:?}");

@@ -120,9 +120,10 @@ fn the_late_and_the_gone_are_passed_over() {
     drop(bench.submit(3, Kind::Good, None));
     bench.work();
     assert_eq!(bench.runs().len(), 1, "a batch of nobody is not computed");
-    // The first run of a failing batch lasts until the deadline of the second item.
+    // The second run of a failing batch lasts until the deadline of the second item.
     let guilty = bench.submit(4, Kind::Fail, None);
-    let late = bench.submit(5, Kind::Good, in_us(RUN_US));
+    let late = bench.submit(5, Kind::Good, in_us(5 * RUN_US));
+    pass(3 * RUN_US);
     bench.work();
     let expected = [Err(ItemError::Inference), Err(ItemError::DeadlinePassed)];
     assert_eq!(answers(vec![guilty, late]), expected);
@@ -257,8 +258,8 @@ fn what_is_prepared_first_counts() {
     };
     let check =
         |ask: Ask, expected: bool| assert_eq!(bench.batcher.would_admit(&ask).is_ok(), expected, "{ask:?}");
-    check(ask(3, 4, 9), true);
-    check(ask(3, 5, 9), false);
+    check(ask(3, 5, 9), true);
+    check(ask(3, 6, 9), false);
     check(ask(0, 99, 9), true);
     let _place = bench.batcher.admit(&ask(0, 0, 9)).unwrap();
     check(ask(3, 4, 10), true);
