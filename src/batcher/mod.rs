@@ -8,18 +8,19 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::model::Version;
+use crate::queueing::Asker;
 use crate::telemetry::{ModelMetrics, Refused};
 
 mod infer;
 mod pace;
-mod places;
 mod queue;
 mod shared;
+mod sizes;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-use places::Held;
+use queue::Held;
 use shared::{Clock, Shared};
 
 pub use infer::Infer;
@@ -35,6 +36,8 @@ pub struct Config {
     pub max_delay_us: u64,
     /// Most images waiting, from 1.
     pub max_queue: usize,
+    /// Waiting so long counts as one level more urgent, in milliseconds, from 1.
+    pub ageing_ms: u64,
 }
 
 /// Most images in one batch where nothing says otherwise.
@@ -56,6 +59,7 @@ impl Default for Config {
             max_batch_size: 0,
             max_delay_us: 0,
             max_queue: 1024,
+            ageing_ms: 1000,
         }
     }
 }
@@ -120,6 +124,8 @@ pub struct Refusal {
 /// What an item that must still be prepared asks of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask {
+    /// Who asks, and how urgently.
+    pub asker: Asker,
     /// When its answer is worth nothing any more.
     pub deadline: Option<Instant>,
     /// Until its preparation begins.
@@ -190,8 +196,9 @@ impl Batcher {
         self.shared.would_admit(ask)
     }
 
-    /// A place for an item that is still to be prepared; never blocks. The items of a queue are taken in the order of their
-    /// places.
+    /// A place for an item that is still to be prepared; never blocks. Items are taken in turns, as
+    /// [`Turns`](crate::queueing::Turns) has them, those of one asker in the order of their places. Of what waits, only that
+    /// counts which would go before it.
     ///
     /// # Errors
     ///
@@ -205,9 +212,10 @@ impl Batcher {
         })
     }
 
-    /// Queues an item that is ready; never blocks. Its reply gets exactly one answer, refusal included.
+    /// Queues an item that is ready, of nobody in particular; never blocks. Its reply gets exactly one answer, refusal included.
     pub fn submit(&self, item: Item) {
         let ask = Ask {
+            asker: Asker::default(),
             deadline: item.deadline,
             waits: Duration::ZERO,
             takes: Duration::ZERO,

@@ -1,22 +1,30 @@
 //! The items that wait, and what an idle worker does about them: state alone, told the time.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::pace::{Ahead, Pace};
-use super::places::{Held, Places};
+use super::sizes::Sizes;
 use super::{Answer, Ask, Config, Item, ItemError, Refusal, Reply, Timing};
-use crate::queueing::Fit;
+use crate::queueing::{Asker, Fit, Seat, Turns};
 use crate::telemetry::{CloseReason, Refused};
 
 /// Longest delay of a batch, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
+/// A place that is taken until it is given back or pushed.
+#[derive(Debug)]
+pub(super) struct Held {
+    seat: Seat,
+    /// The largest batch that the item may be in, at least 1; as [`Sizes::allowed`] has it.
+    largest: usize,
+}
+
 /// An item in the queue or in a batch. Dropped without an answer, it answers [`ItemError::Closed`].
 pub(super) struct Waiting {
     pub(super) tensor: Vec<f32>,
     pub(super) timing: Timing,
-    held: Held,
+    /// The largest batch that it may be in.
+    largest: usize,
     deadline: Option<Instant>,
     submitted: Instant,
     /// Taken by the answer.
@@ -24,20 +32,15 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn new(item: Item, held: Held, now: Instant) -> Self {
+    pub(super) fn new(item: Item, held: &Held, now: Instant) -> Self {
         Self {
-            held,
+            largest: held.largest,
             tensor: item.tensor,
             timing: item.timing,
             deadline: item.deadline,
             submitted: now,
             reply: Some(item.reply),
         }
-    }
-
-    /// Its place.
-    pub(super) fn held(&self) -> &Held {
-        &self.held
     }
 
     pub(super) fn answer(mut self, answer: Result<Answer, ItemError>) {
@@ -114,13 +117,14 @@ enum Instance {
     Gone,
 }
 
-/// First in, first out, by places. Wakes no more workers than there is work for: one at a time, and none while one waits
+/// Items in turns, by their places. Wakes no more workers than there is work for: one at a time, and none while one waits
 /// for a batch to fill.
 pub(super) struct Queue {
-    /// By the numbers of their places.
-    waiting: VecDeque<Waiting>,
+    waiting: Turns<Waiting>,
+    /// Since when the one that waits longest does; of no meaning where none does.
+    oldest: Instant,
     /// Of those that wait, and of those that are still prepared.
-    places: Places,
+    sizes: Sizes,
     pace: Pace,
     instances: Vec<Instance>,
     max_queue: usize,
@@ -138,11 +142,12 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Sizes of 0 count as 1: a queue that takes nothing would answer nothing.
-    pub(super) fn new(config: Config, instances: usize) -> Self {
+    pub(super) fn new(config: Config, instances: usize, now: Instant) -> Self {
         let max_delay = Duration::from_micros(config.max_delay_us).min(MAX_DELAY);
         Self {
-            waiting: VecDeque::new(),
-            places: Places::new(config.max_batch()),
+            waiting: Turns::new(Duration::from_millis(config.ageing_ms)),
+            oldest: now,
+            sizes: Sizes::new(config.max_batch()),
             pace: Pace {
                 fit: Fit::default(),
                 max_batch: config.max_batch(),
@@ -170,15 +175,15 @@ impl Queue {
         }
         let left = |deadline: Instant| deadline.saturating_duration_since(now).as_secs_f64();
         let patience = ask.deadline.map_or(f64::INFINITY, left);
-        let largest = self.places.allowed(self.pace.largest(patience));
-        let ahead = self.ahead(largest, now);
+        let largest = self.sizes.allowed(self.pace.largest(patience));
+        let ahead = self.ahead(ask.asker, largest, now);
         let prepared = (ask.waits + ask.takes).as_secs_f64();
         let wait = prepared + self.pace.wait(&ahead);
         let refused = |why, limit| {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
             Err(ItemError::Refused(Refusal::new(why, wait, limit)))
         };
-        if self.places.taken() >= self.max_queue {
+        if self.waiting.seats() >= self.max_queue {
             return refused(Refused::Queue, self.max_queue);
         }
         if wait > self.pace.longest_wait(patience) && !(ask.waits.is_zero() && self.is_idle()) {
@@ -188,24 +193,27 @@ impl Queue {
         Ok(largest)
     }
 
-    /// Gives a place to an item for which [`Queue::look_at`] has room.
-    pub(super) fn hold(&mut self, largest: usize) -> Held {
-        self.places.take(largest)
+    /// Gives a place to an item for which [`Queue::look_at`] has room, and found this largest batch.
+    pub(super) fn hold(&mut self, asker: Asker, largest: usize, now: Instant) -> Held {
+        self.sizes.add(largest);
+        Held {
+            seat: self.waiting.take(asker, now),
+            largest,
+        }
     }
 
     /// Frees the place of an item that will not come.
     pub(super) fn give_back(&mut self, held: &Held) {
-        self.places.free(held);
+        self.sizes.remove(held.largest);
+        self.waiting.give_back(&held.seat);
     }
 
-    /// Adds an item that has a place; whether a worker is to be woken. Not where [`Queue::is_closed`].
-    pub(super) fn push(&mut self, item: Waiting) -> bool {
-        // Mostly the last: those that were prepared longer go before those that came after them.
-        let behind = self.waiting.iter().rev();
-        let behind = behind
-            .take_while(|other| other.held.number > item.held.number)
-            .count();
-        self.waiting.insert(self.waiting.len() - behind, item);
+    /// Adds an item to its place; whether a worker is to be woken. Not where [`Queue::is_closed`].
+    pub(super) fn push(&mut self, held: Held, item: Waiting) -> bool {
+        if self.waiting.is_empty() {
+            self.oldest = item.submitted;
+        }
+        self.waiting.push(held.seat, item);
         self.wake_one()
     }
 
@@ -219,11 +227,11 @@ impl Queue {
             .instances
             .iter()
             .any(|instance| matches!(instance, Instance::Idle));
-        free && self.places.taken() == 0
+        free && self.waiting.seats() == 0
     }
 
     /// What stands before an item that allows batches of `largest`.
-    fn ahead(&self, largest: usize, now: Instant) -> Ahead {
+    fn ahead(&self, asker: Asker, largest: usize, now: Instant) -> Ahead {
         let left = |instance: &Instance| match *instance {
             Instance::Busy { since, items } => {
                 (self.pace.of(items) - now.saturating_duration_since(since).as_secs_f64()).max(0.0)
@@ -232,9 +240,9 @@ impl Queue {
         };
         let alive = |instance: &&Instance| !matches!(instance, Instance::Gone);
         Ahead {
-            items: self.places.taken(),
-            small: self.places.small() + usize::from(largest < self.pace.max_batch),
-            smallest: self.places.smallest().min(largest),
+            items: self.waiting.ahead(asker, now),
+            small: self.sizes.small() + usize::from(largest < self.pace.max_batch),
+            smallest: self.sizes.smallest().min(largest),
             running: self.instances.iter().map(left).sum(),
             instances: self.instances.iter().filter(alive).count(),
         }
@@ -266,19 +274,23 @@ impl Queue {
     }
 
     /// Everything that waits.
-    pub(super) fn clear(&mut self) -> VecDeque<Waiting> {
+    pub(super) fn clear(&mut self) -> Vec<Waiting> {
         self.forming_since = None;
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.iter().for_each(|item| self.places.free(&item.held));
-        waiting
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let item = self.waiting.pop()?;
+        self.sizes.remove(item.largest);
+        Some(item)
     }
 
     /// What an instance's worker does now; a batch is written to `batch`, which is empty.
     pub(super) fn next(&mut self, instance: usize, now: Instant, batch: &mut Batch) -> Next {
-        let Some(first) = self.waiting.front() else {
+        if self.waiting.is_empty() {
             return if self.closed { Next::Stop } else { self.sleep(None) };
-        };
-        let due = first.submitted + self.max_delay;
+        }
+        let due = self.oldest + self.max_delay;
         if now >= due || self.max_delay.is_zero() || self.is_full() || self.closed {
             let cut = self.take(now, batch);
             batch.reason = if cut {
@@ -333,26 +345,31 @@ impl Queue {
     fn take(&mut self, now: Instant, batch: &mut Batch) -> bool {
         let forming_since = self.forming_since.take();
         let mut most = self.pace.max_batch;
-        while let Some(next) = self.waiting.front()
+        let mut cut = false;
+        while let Some(next) = self.waiting.peek()
             && batch.items.len() < self.pace.max_batch
         {
             let wanted = next.is_wanted(now);
-            if wanted && batch.items.len() >= most.min(next.held.largest) {
-                return true;
+            cut = wanted && batch.items.len() >= most.min(next.largest);
+            if cut {
+                break;
             }
-            let Some(mut item) = self.waiting.pop_front() else {
+            let Some(mut item) = self.pop() else {
                 break;
             };
-            self.places.free(&item.held);
             if wanted {
-                most = most.min(item.held.largest);
+                most = most.min(item.largest);
                 item.split_wait(forming_since, now);
                 batch.items.push(item);
             } else {
                 batch.unwanted.push(item);
             }
         }
-        false
+        if !self.max_delay.is_zero() {
+            let oldest = self.waiting.iter().map(|item| item.submitted).min();
+            self.oldest = oldest.unwrap_or(self.oldest);
+        }
+        cut
     }
 
     fn reason(&self, batch: &Batch, due: bool) -> CloseReason {

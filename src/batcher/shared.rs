@@ -4,8 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::places::Held;
-use super::queue::{Queue, Waiting};
+use super::queue::{Held, Queue, Waiting};
 use super::{Ask, Config, Item, ItemError};
 use crate::queueing::Fit;
 use crate::telemetry::ModelMetrics;
@@ -26,7 +25,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config, instances: usize, metrics: Arc<ModelMetrics>, clock: Clock) -> Self {
         Self {
-            queue: Mutex::new(Queue::new(config, instances)),
+            queue: Mutex::new(Queue::new(config, instances, clock())),
             wake: Condvar::new(),
             clock,
             metrics,
@@ -52,7 +51,7 @@ impl Shared {
         let now = self.now();
         let mut queue = self.lock();
         let largest = queue.look_at(ask, now)?;
-        Ok(queue.hold(largest))
+        Ok(queue.hold(ask.asker, largest, now))
     }
 
     pub(super) fn give_back(&self, held: &Held) {
@@ -60,14 +59,14 @@ impl Shared {
     }
 
     pub(super) fn submit(&self, held: Held, item: Item) {
-        let item = Waiting::new(item, held, self.now());
+        let item = Waiting::new(item, &held, self.now());
         let mut queue = self.lock();
         if queue.is_closed() {
-            queue.give_back(item.held());
+            queue.give_back(&held);
             drop(queue);
             return item.answer(Err(ItemError::Closed));
         }
-        let wake = queue.push(item);
+        let wake = queue.push(held, item);
         self.metrics.queue_depth.inc();
         drop(queue);
         self.notify(wake);

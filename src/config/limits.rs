@@ -75,7 +75,7 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 18] {
+fn limits(config: &Config) -> [Limit; 20] {
     let Config {
         images,
         decode,
@@ -96,9 +96,11 @@ fn limits(config: &Config) -> [Limit; 18] {
             decode.max_in_flight_bytes,
             1..=MAX_BYTES,
         ),
+        ("decode.ageing_ms", decode.ageing_ms, 1..=MAX_POLL_MS),
         ("batcher.max_batch_size", batcher.max_batch_size as u64, 0..=4096),
         ("batcher.max_delay_us", batcher.max_delay_us, 0..=1_000_000),
         ("batcher.max_queue", batcher.max_queue as u64, 1..=MAX_WAITING),
+        ("batcher.ageing_ms", batcher.ageing_ms, 1..=MAX_POLL_MS),
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
         ("engine.threads", engine.threads as u64, 0..=MAX_THREADS),
         ("engine.tune_ms", engine.tune_ms, 0..=5000),

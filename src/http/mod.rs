@@ -22,6 +22,7 @@ mod connection;
 mod forms;
 mod keeping;
 mod observe;
+mod priority;
 pub mod problem;
 mod rate_limit;
 mod request_id;

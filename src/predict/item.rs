@@ -12,6 +12,7 @@ use crate::batcher::{Answer, Ask, Item, ItemError, Place, Refusal, Reply, Timing
 use crate::postprocess;
 use crate::preprocess::pool::{Full, Refused};
 use crate::preprocess::{ImageError, Limits, decode, header};
+use crate::queueing::Asker;
 use crate::telemetry::metrics::InFlight;
 use crate::telemetry::{Outcome as Ended, Refused as Why, Stage};
 
@@ -48,10 +49,10 @@ impl Waiting {
         predictor: &Predictor,
         served: &Arc<Served>,
         picture: Picture,
-        deadline: Instant,
+        options: Options,
     ) -> Self {
         let counted = served.metrics.accept();
-        let sent = send(predictor, served, picture, deadline);
+        let sent = send(predictor, served, picture, options);
         Self { counted, sent }
     }
 
@@ -71,10 +72,10 @@ fn send(
     predictor: &Predictor,
     served: &Arc<Served>,
     picture: Picture,
-    deadline: Instant,
+    Options { asker, deadline, .. }: Options,
 ) -> Result<Sent, Failure> {
     let bytes = decoded_bytes(&picture, &predictor.limits)?;
-    let place = served.batcher.admit(&ask(predictor, bytes, deadline))?;
+    let place = served.batcher.admit(&ask(predictor, asker, (bytes, deadline)))?;
     let (reply, answer) = oneshot::channel();
     let prepared = Arc::new(Prepared::new());
     let job = Job {
@@ -86,14 +87,18 @@ fn send(
         reply,
         prepared: Arc::clone(&prepared),
     };
-    predictor.pool.submit(bytes, || job.run()).map_err(refused)?;
+    predictor
+        .pool
+        .submit(asker, bytes, || job.run())
+        .map_err(refused)?;
     Ok(Sent { answer, prepared })
 }
 
 /// What an image whose decoding holds so many bytes asks of a version's queue now.
-pub(super) fn ask(predictor: &Predictor, bytes: u64, deadline: Instant) -> Ask {
-    let expected = predictor.pool.expected(bytes);
+pub(super) fn ask(predictor: &Predictor, asker: Asker, (bytes, deadline): (u64, Instant)) -> Ask {
+    let expected = predictor.pool.expected(asker, bytes);
     Ask {
+        asker,
         deadline: Some(deadline),
         waits: expected.waits,
         takes: expected.takes,

@@ -12,6 +12,7 @@ use crate::model::{ModelName, Spec, Version};
 use crate::postprocess::{Detail, Labels, Prediction};
 use crate::preprocess::pool::Pool;
 use crate::preprocess::{ImageError, Limits, Pixels, Preprocessor};
+use crate::queueing::Asker;
 use crate::telemetry::ModelMetrics;
 
 #[cfg(test)]
@@ -83,6 +84,8 @@ pub enum Picture {
 pub struct Options {
     /// How much of the prediction.
     pub detail: Detail,
+    /// Who asks, and how urgently.
+    pub asker: Asker,
     /// When the answer is worth nothing any more.
     pub deadline: Instant,
 }
@@ -180,8 +183,8 @@ impl Predictor {
     /// # Errors
     ///
     /// As [`Batcher::admit`], of an image that is decoded in no time.
-    pub fn door(&self, served: &Arc<Served>, deadline: Instant) -> Result<(), Failure> {
-        let asked = served.batcher.would_admit(&item::ask(self, 0, deadline));
+    pub fn door(&self, served: &Arc<Served>, asker: Asker, deadline: Instant) -> Result<(), Failure> {
+        let asked = served.batcher.would_admit(&item::ask(self, asker, (0, deadline)));
         asked.map_err(|error| item::turned_away(served, error))
     }
 
@@ -196,7 +199,7 @@ impl Predictor {
         // All are on their way before the first is awaited, so that they can share a batch.
         let waiting: Vec<Waiting> = pictures
             .into_iter()
-            .map(|picture| Waiting::begin(self, served, picture, options.deadline))
+            .map(|picture| Waiting::begin(self, served, picture, options))
             .collect();
         let mut outcomes = Vec::with_capacity(waiting.len());
         for item in waiting {

@@ -15,6 +15,7 @@ fn options() -> Options {
             top_k: 3,
             probabilities: false,
         },
+        asker: Asker::default(),
         deadline: Instant::now() + Duration::from_secs(600),
     }
 }
@@ -191,7 +192,7 @@ async fn what_waits_past_its_deadline_is_answered_so() {
     // The pool comes to it too late, and does not decode it.
     let mut bench = Workbench::new(9, 9);
     let served = bench.served();
-    let waiting = Waiting::begin(&bench.predictor, &served, encoded(png(0)), late.deadline);
+    let waiting = Waiting::begin(&bench.predictor, &served, encoded(png(0)), late);
     bench.decode();
     assert_eq!(waiting.outcome(&served, options()).await.result, expected);
     assert_eq!(observed(&bench, "decode"), 0);

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 use super::item::refused;
 use super::{Failure, Predictor};
 use crate::preprocess::{ImageError, decode, header};
+use crate::queueing::Asker;
 
 impl Predictor {
     /// Decodes an image on a thread of the decode pool, within its limits, and drops it.
@@ -22,7 +23,7 @@ impl Predictor {
             // Nobody waits any more where the caller has hung up.
             let _ = reply.send(decoded);
         };
-        self.pool.submit(bytes, job).map_err(refused)?;
+        self.pool.submit(Asker::default(), bytes, job).map_err(refused)?;
         Ok(answer.await.unwrap_or(Err(ImageError::Panicked))?)
     }
 }

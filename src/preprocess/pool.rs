@@ -1,6 +1,5 @@
 //! The bounded pool that decodes: a byte budget, a few threads, panics caught.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::decode::is_decoding;
-use crate::queueing::Fit;
+use crate::queueing::{Asker, Fit, Turns};
 use crate::telemetry::Metrics;
 
 /// The decode pool.
@@ -22,6 +21,8 @@ pub struct Config {
     pub max_queue: usize,
     /// Decoded bytes of all jobs running or waiting.
     pub max_in_flight_bytes: u64,
+    /// Waiting so long counts as one level more urgent, in milliseconds, from 1.
+    pub ageing_ms: u64,
 }
 
 impl Default for Config {
@@ -30,6 +31,7 @@ impl Default for Config {
             threads: 0,
             max_queue: 1024,
             max_in_flight_bytes: 96 << 20,
+            ageing_ms: 1000,
         }
     }
 }
@@ -88,14 +90,14 @@ struct Shared {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Default)]
 struct State {
-    jobs: VecDeque<Job>,
+    jobs: Turns<Job>,
     running: usize,
     /// Of jobs running or waiting.
     bytes: u64,
-    /// What they were expected to take.
-    seconds: f64,
+    /// What those that run were expected to take, and those that wait.
+    running_seconds: f64,
+    waiting_seconds: f64,
     /// A job's seconds, over its bytes.
     fit: Fit,
     sleeping: usize,
@@ -107,7 +109,16 @@ impl Pool {
     pub fn new(config: &Config, threads: usize, metrics: Arc<Metrics>) -> (Self, Vec<Worker>) {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                jobs: Turns::new(Duration::from_millis(config.ageing_ms)),
+                running: 0,
+                bytes: 0,
+                running_seconds: 0.0,
+                waiting_seconds: 0.0,
+                fit: Fit::default(),
+                sleeping: 0,
+                closed: false,
+            }),
             wakeup: Condvar::new(),
             max_queue: config.max_queue,
             max_bytes: config.max_in_flight_bytes,
@@ -118,18 +129,24 @@ impl Pool {
         (Self(shared), workers)
     }
 
-    /// How long a job with so many bytes would take if it came now.
-    pub fn expected(&self, bytes: u64) -> Expected {
+    /// How long a job with so many bytes would take if it came now. Of those that wait, only what would go before it counts.
+    pub fn expected(&self, asker: Asker, bytes: u64) -> Expected {
         let state = self.0.lock();
         Expected {
-            waits: self.0.wait(&state),
+            waits: self.0.wait(&state, asker),
             takes: Duration::try_from_secs_f64(state.expected(bytes)).unwrap_or(Duration::MAX),
         }
     }
 
-    /// Queues `job`, which holds `bytes` of the budget until it ends. Never blocks. A job that panics is counted and
+    /// Queues `job`, which holds `bytes` of the budget until it ends. Never blocks. Jobs run in turns, as [`Turns`] has them.
+    /// A job that panics is counted and
     /// does not end its thread; whatever it captured is dropped. One job larger than the budget may run alone.
-    pub fn submit(&self, bytes: u64, job: impl FnOnce() + Send + 'static) -> Result<(), Refused> {
+    pub fn submit(
+        &self,
+        asker: Asker,
+        bytes: u64,
+        job: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Refused> {
         let mut state = self.0.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -137,19 +154,17 @@ impl Pool {
         let over = state.bytes > 0 && state.bytes.saturating_add(bytes) > self.0.max_bytes;
         if over || state.jobs.len() >= self.0.max_queue {
             return Err(Refused::Full(Full {
-                wait: self.0.wait(&state),
+                wait: self.0.wait(&state, asker),
                 limit: self.0.max_queue,
             }));
         }
         let seconds = state.expected(bytes);
         state.bytes += bytes;
-        state.seconds += seconds;
+        state.waiting_seconds += seconds;
         self.0.metrics.decode_in_flight_bytes.add(bytes as i64);
-        state.jobs.push_back(Job {
-            work: Box::new(job),
-            bytes,
-            seconds,
-        });
+        let seat = state.jobs.take(asker, Instant::now());
+        let work = Box::new(job);
+        state.jobs.push(seat, Job { work, bytes, seconds });
         let wake = state.sleeping > 0;
         drop(state);
         if wake {
@@ -185,16 +200,26 @@ impl State {
         self.fit.at(size_of_job(bytes))
     }
 
+    /// Takes the next job, which runs from now on.
+    fn begin(&mut self) -> Option<Job> {
+        let job = self.jobs.pop()?;
+        self.running += 1;
+        self.running_seconds += job.seconds;
+        self.waiting_seconds = rest(self.waiting_seconds, job.seconds, self.jobs.len());
+        Some(job)
+    }
+
     fn ended(&mut self, bytes: u64, seconds: f64, took: Duration) {
         self.running -= 1;
         self.bytes -= bytes;
-        self.seconds = match self.running + self.jobs.len() {
-            // Sums of floats drift.
-            0 => 0.0,
-            _ => (self.seconds - seconds).max(0.0),
-        };
+        self.running_seconds = rest(self.running_seconds, seconds, self.running);
         self.fit.observe(size_of_job(bytes), took.as_secs_f64());
     }
+}
+
+/// A sum without one of its parts; of none it is nothing, however floats drift.
+fn rest(sum: f64, part: f64, left: usize) -> f64 {
+    if left == 0 { 0.0 } else { (sum - part).max(0.0) }
 }
 
 /// A line's size is above 0.
@@ -207,19 +232,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Until a job that came now would begin. Of those that run, all is counted: how far they are is not known.
-    fn wait(&self, state: &State) -> Duration {
+    /// Until a job that came now would begin. Of those that run, all is counted: how far they are is not known. Of those
+    /// that wait, as many as would go before it, each as long as all are on average.
+    fn wait(&self, state: &State, asker: Asker) -> Duration {
         if state.jobs.is_empty() && state.running < self.threads {
             return Duration::ZERO;
         }
-        Duration::try_from_secs_f64(state.seconds / self.threads as f64).unwrap_or(Duration::MAX)
+        let share = state.jobs.ahead(asker, Instant::now()) as f64 / state.jobs.len().max(1) as f64;
+        let seconds = state.running_seconds + share * state.waiting_seconds;
+        Duration::try_from_secs_f64(seconds / self.threads as f64).unwrap_or(Duration::MAX)
     }
 
     fn next(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
-                state.running += 1;
+            if let Some(job) = state.begin() {
                 return Some(job);
             }
             if state.closed {
@@ -260,6 +287,12 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::queueing::{Client, Urgency};
+
+    const ANYONE: Asker = Asker {
+        urgency: Urgency::DEFAULT,
+        client: Client(0),
+    };
 
     fn pool(max_queue: usize, max_bytes: u64) -> (Pool, Vec<Worker>, Arc<Metrics>) {
         let metrics = Metrics::new(&[]);
@@ -267,6 +300,7 @@ mod tests {
             threads: 1,
             max_queue,
             max_in_flight_bytes: max_bytes,
+            ageing_ms: 1000,
         };
         let (pool, workers) = Pool::new(&config, 1, Arc::clone(&metrics));
         (pool, workers, metrics)
@@ -278,37 +312,59 @@ mod tests {
         let (send, receive) = mpsc::channel();
         for number in 0..3 {
             let send = send.clone();
-            pool.submit(1, move || send.send(number).unwrap()).unwrap();
+            pool.submit(ANYONE, 1, move || send.send(number).unwrap())
+                .unwrap();
         }
         pool.close();
-        assert_eq!(pool.submit(1, || {}), Err(Refused::Closed));
+        assert_eq!(pool.submit(ANYONE, 1, || {}), Err(Refused::Closed));
         workers.into_iter().for_each(Worker::run);
         assert_eq!(receive.try_iter().collect::<Vec<_>>(), [0, 1, 2]);
         assert_eq!(metrics.decode_in_flight_bytes.get(), 0);
     }
 
     #[test]
+    fn the_urgent_and_the_modest_do_not_wait_for_all_that_is_there() {
+        let (pool, workers, _) = pool(100, 1000);
+        let (send, receive) = mpsc::channel();
+        let submit = |level: u8, client: u64, number: u32| {
+            let (urgency, client) = (Urgency::new(level).unwrap(), Client(client));
+            let send = send.clone();
+            let asker = Asker { urgency, client };
+            pool.submit(asker, 1, move || send.send(number).unwrap()).unwrap();
+        };
+        (0..3).for_each(|number| submit(3, 1, number));
+        submit(3, 2, 10);
+        submit(0, 1, 20);
+        pool.close();
+        workers.into_iter().for_each(Worker::run);
+        assert_eq!(receive.try_iter().collect::<Vec<_>>(), [20, 0, 10, 1, 2]);
+    }
+
+    #[test]
     fn queue_and_bytes_are_bounded_but_one_large_job_may_run_alone() {
         let (small_queue, _workers, _) = pool(2, 100);
         assert_eq!(
-            [1, 1, 1].map(|b| small_queue.submit(b, || {}).is_ok()),
+            [1, 1, 1].map(|b| small_queue.submit(ANYONE, b, || {}).is_ok()),
             [true, true, false]
         );
         let (few_bytes, _workers, metrics) = pool(9, 10);
         assert_eq!(
-            [6, 4, 1].map(|b| few_bytes.submit(b, || {}).is_ok()),
+            [6, 4, 1].map(|b| few_bytes.submit(ANYONE, b, || {}).is_ok()),
             [true, true, false]
         );
         assert_eq!(metrics.decode_in_flight_bytes.get(), 10);
         let (alone, _workers, _) = pool(9, 10);
-        assert_eq!([50, 1].map(|b| alone.submit(b, || {}).is_ok()), [true, false]);
+        assert_eq!(
+            [50, 1].map(|b| alone.submit(ANYONE, b, || {}).is_ok()),
+            [true, false]
+        );
     }
 
     #[test]
     fn a_wait_is_what_is_there_over_the_threads() {
         let (pool, workers, _) = pool(9, 1000);
         let expected = |bytes| {
-            let Expected { waits, takes } = pool.expected(bytes);
+            let Expected { waits, takes } = pool.expected(ANYONE, bytes);
             (waits.as_secs_f64(), takes.as_secs_f64())
         };
         assert_eq!(expected(10), (0.0, 0.0), "nothing is known");
@@ -321,8 +377,8 @@ mod tests {
         let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-4, "{found} {expected}");
         near(expected(150).1, 0.015);
         assert_eq!(expected(150).0, 0.0, "its one thread is free");
-        pool.submit(100, || {}).unwrap();
-        pool.submit(300, || {}).unwrap();
+        pool.submit(ANYONE, 100, || {}).unwrap();
+        pool.submit(ANYONE, 300, || {}).unwrap();
         near(expected(150).0, 0.040);
         pool.close();
         workers.into_iter().for_each(Worker::run);
@@ -333,7 +389,7 @@ mod tests {
     fn a_panic_is_counted_and_its_bytes_come_back() {
         let (pool, workers, metrics) = pool(9, 10);
         let (send, receive) = mpsc::channel();
-        pool.submit(10, || panic!("a decoder's bug")).unwrap();
+        pool.submit(ANYONE, 10, || panic!("a decoder's bug")).unwrap();
         pool.close();
         workers.into_iter().for_each(Worker::run);
         assert_eq!(
@@ -350,7 +406,7 @@ mod tests {
         let worker = workers.pop().unwrap();
         let thread = thread::Builder::new().spawn(move || worker.run()).unwrap();
         let (send, receive) = mpsc::channel();
-        pool.submit(1, move || send.send(7).unwrap()).unwrap();
+        pool.submit(ANYONE, 1, move || send.send(7).unwrap()).unwrap();
         assert_eq!(receive.recv(), Ok(7));
         pool.close();
         thread.join().unwrap();

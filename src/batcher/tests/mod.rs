@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::queue::Next;
 use super::{Answer, Ask, Batcher, Config, Infer, Item, ItemError, Timing, Worker};
 use crate::model::Version;
+use crate::queueing::Asker;
 use crate::telemetry::{Metrics, ModelMetrics};
 
 mod promises;
@@ -195,6 +196,7 @@ fn sized(max_batch_size: usize, max_delay_us: u64, max_queue: usize) -> Config {
         max_batch_size,
         max_delay_us,
         max_queue,
+        ageing_ms: 1000,
     }
 }
 

@@ -47,7 +47,7 @@ const CLOCK: Duration = Duration::from_micros(1);
 
 impl World {
     fn new(config: Config, instances: usize, (fixed_us, each_us): (u64, u64)) -> Self {
-        let mut queue = Queue::new(config, instances);
+        let mut queue = Queue::new(config, instances, Instant::now());
         for items in (1..=32).cycle().take(96) {
             queue.measured(items, Duration::from_micros(fixed_us + each_us * items as u64));
         }
@@ -132,6 +132,7 @@ impl World {
             .any(|doing| matches!(doing, Doing::Sleeping(_)));
         let idle = free && self.queue.len() == 0;
         let ask = Ask {
+            asker: Asker::default(),
             deadline: Some(deadline),
             waits: Duration::ZERO,
             takes: Duration::ZERO,
@@ -142,8 +143,9 @@ impl World {
             return;
         };
         let (item, reply) = item(vec![self.promises.len() as f32, 0.0], Some(deadline));
-        let held = self.queue.hold(largest);
-        self.queue.push(Waiting::new(item, held, self.now));
+        let held = self.queue.hold(ask.asker, largest, self.now);
+        let waiting = Waiting::new(item, &held, self.now);
+        self.queue.push(held, waiting);
         self.replies.push(reply);
         self.promises.push(Promise {
             deadline,

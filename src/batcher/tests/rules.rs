@@ -2,6 +2,7 @@
 
 use super::super::queue::{Next, Waiting};
 use super::*;
+use crate::queueing::Urgency;
 use crate::telemetry::Refused;
 
 #[test]
@@ -223,6 +224,7 @@ fn who_is_in_a_hurry_is_in_no_batch_that_is_too_late_for_him() {
 fn a_place_is_kept_until_its_item_comes_or_will_not() {
     let mut bench = Bench::new(sized(8, 0, 2), 1);
     let ask = Ask {
+        asker: Asker::default(),
         deadline: None,
         waits: Duration::ZERO,
         takes: Duration::ZERO,
@@ -252,6 +254,7 @@ fn what_is_prepared_first_counts() {
     let bench = Bench::new(sized(1, 0, 100), 1);
     bench.batcher.seed(&[(1, Duration::from_millis(1)); 9]);
     let ask = |waits_ms, takes_ms, deadline_ms: u64| Ask {
+        asker: Asker::default(),
         deadline: in_us(1000 * deadline_ms),
         waits: Duration::from_millis(waits_ms),
         takes: Duration::from_millis(takes_ms),
@@ -298,8 +301,9 @@ fn one_worker_is_woken_at_a_time() {
     let push = |n: f32| {
         let (item, receiver) = item(vec![n, 0.0], None);
         let mut queue = shared.lock();
-        let held = queue.hold(2);
-        (queue.push(Waiting::new(item, held, now())), receiver)
+        let held = queue.hold(Asker::default(), 2, now());
+        let item = Waiting::new(item, &held, now());
+        (queue.push(held, item), receiver)
     };
     let (wakes, _receivers): (Vec<bool>, Vec<Receiver>) = [0.0, 1.0, 2.0].map(push).into_iter().unzip();
     assert_eq!(wakes, [true, false, false]);
@@ -308,4 +312,38 @@ fn one_worker_is_woken_at_a_time() {
     assert_eq!(bench.look(), one_is_left);
     shared.lock().woke(None);
     assert_eq!(look(&mut bench.workers[1]), Next::Compute { wake: false });
+}
+
+#[test]
+fn only_what_goes_before_an_item_counts_for_it() {
+    let mut bench = Bench::new(sized(1, 0, 100), 1);
+    bench.batcher.seed(&[(1, Duration::from_millis(1)); 9]);
+    let ask = |level, deadline_ms: u64| Ask {
+        asker: Asker {
+            urgency: Urgency::new(level).unwrap(),
+            ..Asker::default()
+        },
+        deadline: in_us(1000 * deadline_ms),
+        waits: Duration::ZERO,
+        takes: Duration::ZERO,
+    };
+    let check = |bench: &Bench, level, deadline_ms, expected: bool| {
+        let asked = bench.batcher.would_admit(&ask(level, deadline_ms));
+        assert_eq!(asked.is_ok(), expected, "{level} {deadline_ms}");
+    };
+    let usual: Vec<_> = (0..20).map(|n| bench.submit(n, Kind::Good, None)).collect();
+    check(&bench, 3, 15, false);
+    check(&bench, 4, 15, false);
+    check(&bench, 2, 15, true);
+    let place = bench.batcher.admit(&ask(0, 15)).unwrap();
+    let (urgent, receiver) = item(vec![99.0, 0.0], None);
+    place.submit(urgent);
+    bench.work();
+    assert_eq!(bench.runs(), [[99]]);
+    assert!(answer(receiver).is_ok());
+    // A step for each level between them, and those that wait go before.
+    pass(3_000_000);
+    check(&bench, 1, 15, false);
+    check(&bench, 0, 15, false);
+    drop(usual);
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use axum::extract::{Query, RawPathParams};
 use axum::http::request;
 
-use crate::http::Config;
 use crate::http::problem::{Kind, Problem, excerpt};
+use crate::http::{Config, priority};
 use crate::model::{ModelName, Version};
 use crate::postprocess::Detail;
+use crate::queueing::Asker;
 
 const TIMEOUT_HEADER: &str = "x-request-timeout-ms";
 
@@ -22,6 +23,8 @@ pub(super) struct Asked {
     pub(super) version: Option<Version>,
     /// How much of each prediction.
     pub(super) detail: Detail,
+    /// Who asks, and how urgently.
+    pub(super) asker: Asker,
     /// How long the caller waits for the answer, once the request has been read.
     pub(super) timeout: Duration,
 }
@@ -39,6 +42,10 @@ impl Asked {
             detail: Detail {
                 top_k: config.default_top_k,
                 probabilities: false,
+            },
+            asker: Asker {
+                urgency: priority::urgency(&head.headers),
+                ..Asker::default()
             },
             timeout: timeout(head, config)?,
         };

@@ -39,11 +39,12 @@ async fn predict(
     let asked = Asked::read(&path, &head, &state.config)?;
     let served = predictor.find(asked.model.as_ref(), asked.version)?;
     predictor
-        .door(&served, Instant::now() + asked.timeout)
+        .door(&served, asked.asker, Instant::now() + asked.timeout)
         .map_err(|failure| Problem::from(&failure))?;
     let pictures = forms::pictures(&head.headers, body, &state.config).await?;
     let options = Options {
         detail: asked.detail,
+        asker: asked.asker,
         // The body has a limit of its own: a slow upload takes nothing of the time to answer.
         deadline: Instant::now() + asked.timeout,
     };
