@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
+/// Longest filter; dozens of directives.
+const MAX_FILTER_BYTES: usize = 4096;
+
 /// Logging.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -55,9 +58,27 @@ impl Config {
     }
 
     fn env_filter(&self) -> Result<EnvFilter, LoggingError> {
+        let directives = directives(&self.filter)?;
+        // Without patterns: one could grow to any size in memory, and a log's fields are told by their plain text.
         EnvFilter::builder()
-            .parse(&self.filter)
+            .with_regex(false)
+            .parse(directives)
             .map_err(|e| LoggingError::Filter(e.to_string()))
+    }
+}
+
+/// The directives without white space around them. The parser of `tracing` cuts a directive that is indented at the wrong
+/// places, and panics where such a place lies within a character.
+fn directives(filter: &str) -> Result<String, LoggingError> {
+    let told = |problem: String| Err(LoggingError::Filter(problem));
+    if filter.len() > MAX_FILTER_BYTES {
+        return told(format!("it is longer than {MAX_FILTER_BYTES} bytes"));
+    }
+    let trimmed: Vec<&str> = filter.split(',').map(str::trim).collect();
+    let odd = |c: &char| !c.is_ascii_graphic();
+    match trimmed.iter().find_map(|directive| directive.chars().find(odd)) {
+        Some(odd) => told(format!("directives hold no {odd:?}; sconce=debug,warn is one")),
+        None => Ok(trimmed.join(",")),
     }
 }
 
@@ -89,23 +110,79 @@ pub fn init(config: &Config) -> Result<(), LoggingError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn checked(filter: &str) -> Result<(), String> {
+        let filter = filter.to_owned();
+        let config = Config {
+            filter,
+            ..Config::default()
+        };
+        config.check().map_err(|error| error.to_string())
+    }
 
     #[test]
     fn a_filter_is_checked_before_anything_starts() {
         assert!(Config::default().check().is_ok());
-        assert!(
-            Config {
-                filter: "sconce=debug,warn".to_owned(),
-                ..Config::default()
-            }
-            .check()
-            .is_ok()
-        );
-        let bad = Config {
-            filter: "sconce=loud=er".to_owned(),
+        for good in [
+            "",
+            "off",
+            "sconce=debug,warn",
+            "sconce::http=trace,,info",
+            "[span]=debug",
+            "[{model=mnist}]=5",
+        ] {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        for bad in ["sconce=loud=er", "sconce=loud", "[{=", "*", "[a"] {
+            let error = checked(bad).unwrap_err();
+            assert!(error.starts_with("log.filter: "), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn white_space_around_directives_is_passed_over() {
+        let config = Config {
+            filter: "\u{3000}warn, sconce=debug\n".to_owned(),
             ..Config::default()
         };
-        assert!(matches!(bad.check(), Err(LoggingError::Filter(_))));
+        let filter = config.env_filter().unwrap().to_string();
+        assert_eq!(filter, "sconce=debug,warn");
+    }
+
+    #[test]
+    fn what_the_parser_panics_at_is_refused_before_it() {
+        // Each is cut within a character by a parser that counts from the first that is no white space.
+        for odd in [
+            "\u{3000}é=info",
+            "\u{a0}[é]=warn",
+            "sconce=\u{2003}é",
+            "a b=info",
+            "\0",
+        ] {
+            let error = checked(odd).unwrap_err();
+            assert!(error.contains("directives hold no '"), "{odd:?}: {error}");
+            assert_eq!(error.lines().count(), 1);
+        }
+        let long = "a,".repeat(MAX_FILTER_BYTES);
+        assert_eq!(
+            checked(&long).unwrap_err(),
+            "log.filter: it is longer than 4096 bytes"
+        );
+        // A pattern that would take gigabytes is plain text.
+        let pattern = format!("[{{a=(a|b)*a{}}}]=info", "(a|b)".repeat(40));
+        assert_eq!(checked(&pattern), Ok(()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5000))]
+        #[test]
+        fn no_filter_panics(filter in "[ \u{3000}\u{a0}a-cé=\\[\\]{},:*(\n]{0,14}") {
+            if let Err(error) = checked(&filter) {
+                prop_assert_eq!(error.lines().count(), 1);
+            }
+        }
     }
 }
