@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::pace::{Ahead, Pace};
 use super::sizes::Sizes;
 use super::{Answer, Ask, Config, Item, ItemError, Refusal, Reply, Timing};
-use crate::queueing::{Asker, Fit, Seat, Turns};
+use crate::queueing::{Asker, Fit, Room, Seat, Turns};
 use crate::telemetry::{CloseReason, Refused};
 
 /// Longest delay of a batch, whatever the configuration says.
@@ -128,6 +128,7 @@ pub(super) struct Queue {
     pace: Pace,
     instances: Vec<Instance>,
     max_queue: usize,
+    room: Room,
     max_delay: Duration,
     closed: bool,
     /// Workers asleep, those woken that have not yet looked included.
@@ -155,6 +156,7 @@ impl Queue {
             },
             instances: vec![Instance::Idle; instances],
             max_queue: config.max_queue.max(1),
+            room: Room::new(config.max_queue.max(1)),
             max_delay,
             closed: false,
             sleeping: 0,
@@ -183,8 +185,9 @@ impl Queue {
             let wait = Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX);
             Err(ItemError::Refused(Refusal::new(why, wait, limit)))
         };
-        if self.waiting.seats() >= self.max_queue {
-            return refused(Refused::Queue, self.max_queue);
+        let own = self.waiting.seats_of(ask.asker.client);
+        if let Err(limit) = self.room.admits(self.waiting.seats(), own) {
+            return refused(Refused::Queue, limit);
         }
         if wait > self.pace.longest_wait(patience) && !(ask.waits.is_zero() && self.is_idle()) {
             let limit = self.pace.within(patience - prepared, ahead.instances);

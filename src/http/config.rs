@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ForwardedHeader, Networks};
+
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -12,6 +14,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Whether requests may change what is served.
     pub management: Management,
+    /// Proxies that are believed whom they name as their clients.
+    pub trusted_proxies: Networks,
+    /// Where they name them.
+    pub forwarded_header: ForwardedHeader,
     /// Network threads; 0 means one per two cores this process may use, at least one.
     pub threads: usize,
     /// Largest request body.
@@ -62,6 +68,8 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             management: Management::Auto,
+            trusted_proxies: Networks::default(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
             threads: 0,
             max_body_bytes: 4 << 20,
             max_head_bytes: 64 << 10,

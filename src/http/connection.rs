@@ -1,11 +1,14 @@
 //! One connection, from its accept to its close.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,6 +19,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tower::Service;
 
 use super::activity::{Activity, Limits, Watched};
+use super::client::Caller;
 use super::{Config, Phase};
 
 /// How every connection is served.
@@ -53,12 +57,14 @@ impl Manner {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
+        // Unknown where the peer is gone already.
+        let peer = stream.peer_addr().ok().map(|address| address.ip());
         let activity = Arc::new(Activity::new(Instant::now()));
         let watched = Watched {
             stream,
             activity: Arc::clone(&activity),
         };
-        if let Some(watched) = self.converse(watched, &activity).await {
+        if let Some(watched) = self.converse(watched, &activity, peer).await {
             linger(watched.stream).await;
         }
     }
@@ -68,9 +74,11 @@ impl Manner {
         mut self,
         watched: Watched<TcpStream>,
         activity: &Arc<Activity>,
+        peer: Option<IpAddr>,
     ) -> Option<Watched<TcpStream>> {
         let router = self.router;
-        let answer = service_fn(|request| {
+        let answer = service_fn(|mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Caller { peer, id: None });
             let handling = activity.handle();
             let answer = router.clone().call(request);
             Box::pin(async move {

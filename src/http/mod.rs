@@ -17,10 +17,12 @@ use problem::{Kind, Problem};
 
 mod activity;
 pub mod auth;
+mod client;
 mod config;
 mod connection;
 mod forms;
 mod keeping;
+mod networks;
 mod observe;
 mod priority;
 pub mod problem;
@@ -31,7 +33,9 @@ mod serve;
 mod stamp;
 mod trace;
 
+pub use client::{Clients, ForwardedHeader};
 pub use config::Config;
+pub use networks::Networks;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
 use routes::need;
@@ -72,12 +76,15 @@ pub struct State {
     pub jobs: OnceLock<Desk>,
     /// The phase, moved by `app` alone.
     pub phase: watch::Receiver<Phase>,
+    /// Whom a request comes from.
+    pub clients: Clients,
 }
 
 impl State {
     /// Nothing is loaded, nothing is kept, there is no folder of models, and no key is needed. What else there is goes over it.
     pub fn new(config: Config, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Self {
         Self {
+            clients: Clients::new(&config),
             config,
             models: PathBuf::new(),
             auth: Auth::open(metrics),

@@ -14,6 +14,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::auth::{Admission, Need, Standing};
+use super::client::Caller;
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
@@ -77,11 +78,16 @@ pub(super) async fn observe(
     next: Next,
 ) -> Response {
     let seen = Seen::begin(&observer, &request);
-    request.extensions_mut().insert(seen.id.clone());
+    let id = Some(seen.id.clone());
+    // The connection left it, so that nothing is allocated here.
+    match request.extensions_mut().get_mut::<Caller>() {
+        Some(caller) => caller.id = id,
+        None => drop(request.extensions_mut().insert(Caller { peer: None, id })),
+    }
     let (admitted, standing): Admission = observer.state.auth.admit(seen.route.need, request.headers());
     let mut response = match admitted {
-        Ok(caller) => {
-            caller.map(|caller| request.extensions_mut().insert(caller));
+        Ok(key) => {
+            key.map(|key| request.extensions_mut().insert(key));
             let answer = catch_panic(next.run(request)).await;
             answer.unwrap_or_else(|| {
                 Problem::new(Kind::Internal, "the log says more under this request's id").into_response()

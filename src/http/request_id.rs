@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::http::HeaderMap;
 
-/// A request's name: the caller's own where it sent a usable one, else a fresh one. A request extension.
+/// A request's name: the caller's own where it sent a usable one, else a fresh one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestId(pub Arc<str>);
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::decode::is_decoding;
-use crate::queueing::{Asker, Fit, Turns};
+use crate::queueing::{Asker, Fit, Room, Turns};
 use crate::telemetry::Metrics;
 
 /// The decode pool.
@@ -84,6 +84,7 @@ struct Shared {
     state: Mutex<State>,
     /// Waits for a job; signalled only while somebody sleeps.
     wakeup: Condvar,
+    room: Room,
     max_queue: usize,
     max_bytes: u64,
     threads: usize,
@@ -120,6 +121,7 @@ impl Pool {
                 closed: false,
             }),
             wakeup: Condvar::new(),
+            room: Room::new(config.max_queue),
             max_queue: config.max_queue,
             max_bytes: config.max_in_flight_bytes,
             threads,
@@ -152,11 +154,12 @@ impl Pool {
             return Err(Refused::Closed);
         }
         let over = state.bytes > 0 && state.bytes.saturating_add(bytes) > self.0.max_bytes;
-        if over || state.jobs.len() >= self.0.max_queue {
-            return Err(Refused::Full(Full {
-                wait: self.0.wait(&state, asker),
-                limit: self.0.max_queue,
-            }));
+        let own = state.jobs.seats_of(asker.client);
+        let admitted = self.0.room.admits(state.jobs.len(), own);
+        let limit = if over { Err(self.0.max_queue) } else { admitted };
+        if let Err(limit) = limit {
+            let wait = self.0.wait(&state, asker);
+            return Err(Refused::Full(Full { wait, limit }));
         }
         let seconds = state.expected(bytes);
         state.bytes += bytes;

@@ -47,11 +47,12 @@ impl Fit {
         self.variance = rest * (self.variance + weight * off_size * off_size);
         self.covariance = rest * (self.covariance + weight * off_size * off_seconds);
         let kept = before.each_at(self.size, self.seconds);
-        // Of a spread that is no more than an old measurement's rest, nothing is believed.
-        let spread = (self.variance / (SPREAD * self.size).powi(2)).powi(2);
-        let each = match self.variance {
-            0.0 => kept,
-            variance => kept + spread / (1.0 + spread) * (self.covariance / variance - kept),
+        // Of a spread that is no more than the rest of old measurements, nothing is believed.
+        let least = (SPREAD * self.size).powi(2);
+        let each = if self.variance > least {
+            kept + (1.0 - least / self.variance) * (self.covariance / self.variance - kept)
+        } else {
+            kept
         };
         self.each = each.clamp(0.0, self.seconds / self.size);
     }

@@ -20,7 +20,7 @@ pub struct Seat {
     level: u8,
 }
 
-/// Items that wait, by the rules of the module's first line.
+/// Items that wait, by the rules of the module's first line; `docs/decisions/0015-turns.md` says why these.
 ///
 /// - An item's rank is the time when it took its seat plus a step of time for each level of urgency it lacks. Of the levels,
 ///   that one is next whose next item has the least rank: an item of level 5 goes before every item of level 3 that comes two

@@ -14,7 +14,10 @@ pub(crate) fn check(method: &str, path: &str, status: u16, body: &[u8]) {
     let told = format!("{method} {path} gave {status} {}", String::from_utf8_lossy(body));
     let Some(responses) = responses(method, path) else {
         // Of a path that is there, whoever lacks a key does not hear which methods it takes.
-        assert!(matches!(status, 401 | 404 | 405), "not in the contract, yet {told}");
+        assert!(
+            matches!(status, 401 | 404 | 405),
+            "not in the contract, yet {told}"
+        );
         return check_schema(&json!({"$ref": "#/components/schemas/Problem"}), body, &told);
     };
     let response = responses.get(status.to_string()).map(resolve);

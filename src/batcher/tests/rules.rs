@@ -2,7 +2,7 @@
 
 use super::super::queue::{Next, Waiting};
 use super::*;
-use crate::queueing::Urgency;
+use crate::queueing::{Client, Urgency};
 use crate::telemetry::Refused;
 
 #[test]
@@ -145,22 +145,23 @@ fn in_us(us: u64) -> Option<Instant> {
 #[test]
 fn the_refused_are_told_how_long_the_queue_takes() {
     let mut bench = Bench::new(sized(1, 0, 2000), 2);
-    let mut receivers = bench.submit_all(&[Kind::Good; 2000]);
-    let least = (Refused::Queue, 1.0, 2000);
+    // The last quarter is for clients with few.
+    let mut receivers = bench.submit_all(&[Kind::Good; 1500]);
+    let least = (Refused::Queue, 1.0, 1500);
     assert_eq!(refusal(&bench, None), least, "before anything is known");
     bench.work();
     receivers.push(bench.submit(0, Kind::Good, None));
     assert_eq!(
         refusal(&bench, None),
         least,
-        "2000 items of 100 µs on two instances"
+        "1500 items of 100 µs on two instances"
     );
     for _ in 0..1000 {
         bench.batcher.seed(&[(1, Duration::from_millis(5))]);
     }
     let (why, seconds, _) = refusal(&bench, None);
     assert!(
-        why == Refused::Queue && (4.9..5.1).contains(&seconds),
+        why == Refused::Queue && (3.7..3.8).contains(&seconds),
         "{seconds}"
     );
 }
@@ -346,4 +347,38 @@ fn only_what_goes_before_an_item_counts_for_it() {
     check(&bench, 1, 15, false);
     check(&bench, 0, 15, false);
     drop(usual);
+}
+
+#[test]
+fn one_who_asks_for_much_delays_nobody() {
+    let mut bench = Bench::new(sized(8, 0, 1000), 1);
+    let ask = |client| Ask {
+        asker: Asker {
+            client: Client(client),
+            ..Asker::default()
+        },
+        deadline: None,
+        waits: Duration::ZERO,
+        takes: Duration::ZERO,
+    };
+    let submit = |bench: &Bench, client: u64, n: u32| {
+        let place = bench.batcher.admit(&ask(client))?;
+        let (item, receiver) = item(vec![n as f32, 0.0], None);
+        place.submit(item);
+        Ok::<_, ItemError>(receiver)
+    };
+    let much: Vec<_> = (0..1000).map_while(|n| submit(&bench, 1, n).ok()).collect();
+    assert_eq!(much.len(), 750);
+    let Err(ItemError::Refused(refusal)) = submit(&bench, 1, 0) else {
+        panic!("there is room");
+    };
+    assert_eq!((refusal.why, refusal.limit), (Refused::Queue, 750));
+    let one = submit(&bench, 2, 5000).expect("a place is kept for it");
+    bench.work();
+    assert_eq!(bench.runs(), [[0, 5000, 1, 2, 3, 4, 5, 6]]);
+    assert!(answer(one).is_ok());
+    let rest: Vec<_> = (0..9).filter_map(|n| submit(&bench, 2, 6000 + n).ok()).collect();
+    bench.work();
+    assert_eq!(bench.runs()[1], [7, 6000, 8, 6001, 9, 6002, 10, 6003]);
+    drop((much, rest));
 }

@@ -129,7 +129,8 @@ impl Simulation {
     fn submit(&mut self, kind: Kind, deadline_us: Option<u16>) {
         let number = self.tickets.len();
         let deadline = deadline_us.map(|us| now() + Duration::from_micros(us.into()));
-        let full = self.waiting.len() == self.config.max_queue;
+        // The last quarter is for clients with few, and here is one client.
+        let full = self.waiting.len() >= self.config.max_queue - self.config.max_queue / 4;
         let mut receiver = self.bench.submit(number as u32, kind, deadline);
         let refusal = receiver.try_recv();
         match &refusal {

@@ -11,8 +11,10 @@ use axum::routing::post;
 
 use self::asked::Asked;
 use crate::collect::now_ms;
+use crate::http::auth;
+use crate::http::client::Caller;
 use crate::http::problem::{Kind, Problem};
-use crate::http::{RequestId, State, forms};
+use crate::http::{State, forms};
 use crate::predict::Options;
 
 mod answer;
@@ -36,7 +38,15 @@ async fn predict(
     let (head, body) = request.into_parts();
     let predictor = state.predictor()?;
     let path = path.map_err(|_| Problem::new(Kind::BadRequest, "the path is not UTF-8"))?;
-    let asked = Asked::read(&path, &head, &state.config)?;
+    let mut asked = Asked::read(&path, &head, &state.config)?;
+    let caller = head.extensions.get::<Caller>();
+    asked.asker.client = match head.extensions.get::<auth::Caller>() {
+        Some(key) => state.clients.of_key(key.id().as_str()),
+        None => {
+            let peer = caller.and_then(|caller| caller.peer);
+            state.clients.of(peer, &head.headers)
+        }
+    };
     let served = predictor.find(asked.model.as_ref(), asked.version)?;
     predictor
         .door(&served, asked.asker, Instant::now() + asked.timeout)
@@ -48,7 +58,9 @@ async fn predict(
         // The body has a limit of its own: a slow upload takes nothing of the time to answer.
         deadline: Instant::now() + asked.timeout,
     };
-    let id = head.extensions.get::<RequestId>().map_or("", |id| &id.0);
+    let id = caller
+        .and_then(|caller| caller.id.as_ref())
+        .map_or("", |id| &id.0);
     let chosen = state.collector.choose(&served, id, &pictures);
     let outcomes = predictor.predict(&served, pictures, options).await;
     if !chosen.is_empty() {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
-use crate::http::{Config, Phase};
+use crate::http::{Config, Phase, RequestId};
 use crate::predict::fixture::{FAILS, Running, Workbench, png};
 use crate::telemetry::Metrics;
 
@@ -58,7 +58,10 @@ struct Answered {
 }
 
 async fn ask(router: &Router, mut request: Request) -> Answered {
-    request.extensions_mut().insert(RequestId("req-7".into()));
+    request.extensions_mut().insert(Caller {
+        peer: None,
+        id: Some(RequestId("req-7".into())),
+    });
     let response = router.clone().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = to_bytes(body, usize::MAX).await.unwrap();
