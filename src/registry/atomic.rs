@@ -4,24 +4,24 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use beside::Beside;
 use faults::step;
 
+mod beside;
 pub(crate) mod faults;
-
-static COUNTER: AtomicU64 = AtomicU64::new(0);
 
 /// Writes `bytes` beside `path`, syncs, renames over it, syncs the folder.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = parent(path)?;
-    let beside = folder.join(temporary_name());
-    let written = write_new(&beside, bytes)
+    step()?;
+    let mut beside = Beside::file(folder)?;
+    let written = fill(&mut beside.handle, bytes)
         .and_then(|()| step())
-        .and_then(|()| fs::rename(&beside, path));
+        .and_then(|()| fs::rename(&beside.path, path));
     if written.is_err() {
-        // What cannot be removed is hidden and ignored by every reader.
-        let _ = step().and_then(|()| fs::remove_file(&beside));
+        // What cannot be removed is hidden, ignored by every reader, and removed by the next writer.
+        let _ = step().and_then(|()| fs::remove_file(&beside.path));
     }
     written.and_then(|()| sync_folder(folder))
 }
@@ -75,35 +75,31 @@ fn ends_in_a_line(file: &mut File, length: u64) -> io::Result<bool> {
 /// name may begin with one folder inside: `1/manifest.json`.
 pub fn create_folder(path: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
     let folder = parent(path)?;
-    let beside = folder.join(temporary_name());
-    let made = fs::create_dir(&beside).and_then(|()| {
-        let inside: BTreeSet<&Path> = files
-            .iter()
-            .filter_map(|(name, _)| Path::new(name).parent())
-            .collect();
-        let inside: Vec<PathBuf> = inside.into_iter().map(|folder| beside.join(folder)).collect();
-        inside.iter().try_for_each(fs::create_dir_all)?;
-        files
-            .iter()
-            .try_for_each(|(name, bytes)| write_new(&beside.join(name), bytes))?;
-        inside.iter().try_for_each(|folder| sync_folder(folder))?;
-        sync_folder(&beside)?;
-        rename_folder(&beside, path)
-    });
+    let beside = Beside::folder(folder)?;
+    let made = fill_folder(&beside.path, files).and_then(|()| rename_folder(&beside.path, path));
     if made.is_err() {
-        let _ = fs::remove_dir_all(&beside);
+        let _ = fs::remove_dir_all(&beside.path);
     }
     made.and_then(|()| sync_folder(folder))
+}
+
+fn fill_folder(folder: &Path, files: &[(&str, &[u8])]) -> io::Result<()> {
+    let inside: BTreeSet<&Path> = files
+        .iter()
+        .filter_map(|(name, _)| Path::new(name).parent())
+        .collect();
+    let inside: Vec<PathBuf> = inside.into_iter().map(|inside| folder.join(inside)).collect();
+    inside.iter().try_for_each(fs::create_dir_all)?;
+    files
+        .iter()
+        .try_for_each(|(name, bytes)| write_new(&folder.join(name), bytes))?;
+    inside.iter().try_for_each(|folder| sync_folder(folder))?;
+    sync_folder(folder)
 }
 
 /// Whether a name is of something that is still being written, or was when its writer died.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with('.')
-}
-
-fn temporary_name() -> String {
-    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!(".{}-{count}.tmp", std::process::id())
 }
 
 fn parent(path: &Path) -> io::Result<&Path> {
@@ -114,6 +110,10 @@ fn parent(path: &Path) -> io::Result<&Path> {
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     step()?;
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    fill(&mut file, bytes)
+}
+
+fn fill(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     step()?;
     file.write_all(bytes)?;
     step()?;
