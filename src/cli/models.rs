@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::model::{ModelName, Version};
 use crate::registry::{Author, Change, Registry};
 
-use super::{CliError, Common};
+use super::{CliError, Common, version};
 
 mod alias;
 mod card;
@@ -96,8 +96,14 @@ impl Asked {
 
 /// Writes the cards anew after something about a version changed.
 pub(super) fn refresh_cards(registry: &Registry, name: &ModelName) -> Result<(), CliError> {
-    crate::card::refresh(registry, name)
-        .map_err(|error| CliError::Failed(format!("it is done, but a card is not written: {error}")))
+    let told = |error: CliError| {
+        let text = format!("it is done, but a card is not written: {error}");
+        match error {
+            CliError::Disk(_) => CliError::Disk(text),
+            _ => CliError::Failed(text),
+        }
+    };
+    crate::card::refresh(registry, name).map_err(|error| told(version::change(error)))
 }
 
 /// What a change came to, for a terminal.

@@ -1,5 +1,6 @@
 //! The version of a model that a command names: found, loaded, compiled.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use serde::Serialize;
 use crate::config::Config;
 use crate::engine::{EngineError, Plan};
 use crate::model::{ModelName, Version};
-use crate::registry::{Loaded, Registry};
+use crate::registry::{Loaded, Registry, RegistryError};
 
 use super::CliError;
 
@@ -60,6 +61,25 @@ pub(crate) fn data(error: impl ToString) -> CliError {
     CliError::Data(error.to_string())
 }
 
+/// What a change of the folder of models met: the disk, or something that is not right as it was given.
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
+pub(crate) fn change(error: RegistryError) -> CliError {
+    let text = error.to_string();
+    match error {
+        RegistryError::Io { source, .. } if !is_of_the_path(source.kind()) => CliError::Disk(text),
+        _ => CliError::Data(text),
+    }
+}
+
+/// Whether it is whoever named the path that can do something about it.
+fn is_of_the_path(kind: ErrorKind) -> bool {
+    use ErrorKind::{InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied};
+    matches!(
+        kind,
+        InvalidFilename | IsADirectory | NotADirectory | NotFound | PermissionDenied
+    )
+}
+
 /// A device that is not there is a wrong configuration; all else is a failure.
 pub(crate) fn engine(error: EngineError) -> CliError {
     match error {
@@ -74,5 +94,32 @@ impl From<&Loaded> for Which {
             name: loaded.name.clone(),
             version: loaded.version,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_has_an_exit_code_of_its_own() {
+        let check = |source: io::Error, code: u8| {
+            let told = source.to_string();
+            let path = PathBuf::from("models/a/aliases.json");
+            let error = change(RegistryError::Io { path, source });
+            assert_eq!(error.code(), code, "{told}");
+            assert!(error.to_string().contains(&told), "{error}");
+        };
+        check(ErrorKind::StorageFull.into(), 74);
+        check(ErrorKind::ReadOnlyFilesystem.into(), 74);
+        // EIO, which has no kind of its own.
+        check(io::Error::from_raw_os_error(5), 74);
+        check(ErrorKind::NotFound.into(), 65);
+        check(ErrorKind::PermissionDenied.into(), 65);
+        let name = "a".parse().unwrap();
+        assert_eq!(change(RegistryError::NoModel(name)).code(), 65);
     }
 }

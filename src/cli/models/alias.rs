@@ -6,8 +6,8 @@ use crate::config::Config;
 use crate::model::{ModelName, Version};
 use crate::registry::Alias;
 
-use super::super::version::{data, registry};
-use super::super::{CliError, print};
+use super::super::version::registry;
+use super::super::{CliError, print, version};
 use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models alias`.
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let (name, alias) = (&args.name, args.alias.into());
     let registry = registry(config)?;
     let change = registry.set_alias(name, alias, args.version, &args.asked.author());
-    print(&told(name, &change.map_err(data)?))?;
+    print(&told(name, &change.map_err(version::change)?))?;
     refresh_cards(&registry, name)
 }
 

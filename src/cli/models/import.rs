@@ -13,7 +13,7 @@ use crate::registry::{
     self, Author, Finding, Grounds, Manifest, Promotion, Registry, RegistryError, WeightsFile,
 };
 
-use super::super::version::data;
+use super::super::version::{self, data};
 use super::super::{CliError, command_line, print};
 
 mod foreign;
@@ -186,9 +186,11 @@ impl Checked {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "map_err hands the error over")]
 fn failed(error: RegistryError) -> CliError {
-    CliError::Failed(error.to_string())
+    match version::change(error) {
+        CliError::Data(text) => CliError::Failed(text),
+        other => other,
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use super::super::evaluate::compare::comparison;
 use super::super::part::WhichPart;
 use super::super::table::json;
 use super::super::version::{data, registry};
-use super::super::{CliError, print};
+use super::super::{CliError, print, version};
 use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models promote`.
@@ -84,7 +84,7 @@ fn outcome(args: &Args, config: &Config) -> Result<Outcome, CliError> {
             let author = args.asked.author();
             let promotion = Promotion { author, grounds };
             let change = registry.promote(&args.name, args.version, &promotion);
-            Some(change.map_err(data)?)
+            Some(change.map_err(version::change)?)
         }
         None => None,
     };
@@ -106,7 +106,9 @@ fn asked(args: &Args, images: &Path, registry: &Registry, config: &Config) -> Re
     };
     prepare_thread();
     let comparison = comparison(name, &sample, config, [champion, version])?;
-    comparison.keep(registry, SystemTime::now()).map_err(data)?;
+    comparison
+        .keep(registry, SystemTime::now())
+        .map_err(version::change)?;
     Ok(comparison)
 }
 

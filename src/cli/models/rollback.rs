@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::model::ModelName;
 
-use super::super::version::{data, registry};
-use super::super::{CliError, print};
+use super::super::version::registry;
+use super::super::{CliError, print, version};
 use super::{Asked, refresh_cards, told};
 
 /// Flags of `sconce models rollback`.
@@ -20,6 +20,6 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
     let registry = registry(config)?;
     let change = registry.rollback(&args.name, &args.asked.author());
-    print(&told(&args.name, &change.map_err(data)?))?;
+    print(&told(&args.name, &change.map_err(version::change)?))?;
     refresh_cards(&registry, &args.name)
 }
