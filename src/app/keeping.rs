@@ -34,12 +34,18 @@ pub(super) async fn open<'a>(
     };
     let asked = models.any(asks);
     match collect::open(&config.store).await {
-        Err(error @ (StoreError::Files { .. } | StoreError::Full | StoreError::Busy)) if !asked => {
+        Err(error) if !asked && is_of_the_machine(&error) => {
             tracing::warn!(%error, "nothing is kept: neither feedback nor samples are taken");
             Ok(None)
         }
         opened => Ok(opened?),
     }
+}
+
+/// Whether another disk, or another time, might do.
+fn is_of_the_machine(error: &StoreError) -> bool {
+    use StoreError::{Busy, Disk, Files, Full};
+    matches!(error, Files { .. } | Disk(_) | Full | Busy)
 }
 
 impl Keeping {

@@ -178,14 +178,25 @@ impl From<StoreError> for Problem {
             }
             StoreError::Invalid(detail) => Self::new(Kind::InvalidInput, detail),
             StoreError::Files { .. }
+            | StoreError::Disk(_)
             | StoreError::Newer { .. }
             | StoreError::Corrupt(_)
             | StoreError::Database(_)
-            | StoreError::Blobs(_) => {
-                tracing::error!(%error, "the store failed");
-                Self::new(Kind::Internal, "the log says more under this request's id")
-            }
+            | StoreError::Blobs(_) => failed(&error),
         }
+    }
+}
+
+/// The store failed by its disk, or by a bug; the log is told of it.
+pub(super) fn failed(error: &StoreError) -> Problem {
+    tracing::error!(%error, "the store failed");
+    let more = "the log says more under this request's id";
+    match error {
+        StoreError::Files { .. } | StoreError::Disk(_) => {
+            let detail = format!("the disk of the store fails and nothing of this was kept; {more}");
+            Problem::new(Kind::StoreUnavailable, detail)
+        }
+        _ => Problem::new(Kind::Internal, more),
     }
 }
 
@@ -239,9 +250,13 @@ mod tests {
             path: "/secret/place".into(),
             source: std::io::ErrorKind::PermissionDenied.into(),
         };
-        let problem = Problem::from(files);
-        assert_eq!(problem.kind, Kind::Internal);
-        assert!(!problem.detail.contains("secret"));
+        for error in [files, StoreError::Disk("/secret/place".into())] {
+            let problem = Problem::from(error);
+            assert_eq!(problem.kind, Kind::StoreUnavailable);
+            assert!(!problem.detail.contains("secret"));
+        }
+        let newer = StoreError::Newer { found: 2, known: 1 };
+        assert_eq!(Problem::from(newer).kind, Kind::Internal);
         let over = refusal(Outcome::OverQuota, 3 * DAY_MS - 1500).unwrap();
         assert_eq!(over.retry_after, Some(Duration::from_millis(1500)));
     }

@@ -77,7 +77,7 @@ pub enum Kind {
     Starting,
     /// The server is shutting down.
     Draining,
-    /// There is no store, or another writer holds it.
+    /// There is no store, another writer holds it, or its disk fails.
     StoreUnavailable,
     /// The disk of the store is full.
     InsufficientStorage,

@@ -26,6 +26,9 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// The disk fails under the database or the images.
+    #[error("the disk fails: {0}")]
+    Disk(#[source] Box<dyn Error + Send + Sync>),
     /// The database was made by a newer program.
     #[error(
         "the store has form {found}, and this program knows forms up to {known}: it needs a newer program"
@@ -49,7 +52,12 @@ pub enum StoreError {
 
 /// SQLite's primary result codes (<https://sqlite.org/rescode.html>).
 const SQLITE_BUSY: i32 = 5;
+/// The file or its folder may not be written.
+const SQLITE_READONLY: i32 = 8;
+const SQLITE_IOERR: i32 = 10;
 const SQLITE_FULL: i32 = 13;
+/// A file could not be opened or made.
+const SQLITE_CANTOPEN: i32 = 14;
 /// The shared-memory file of the write-ahead log could not be made longer.
 const SQLITE_IOERR_SHMSIZE: i32 = 4874;
 
@@ -65,12 +73,19 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Io(_) = error {
+            return Self::Disk(error.into());
+        }
         let code = error.as_database_error().and_then(|e| e.code()?.parse().ok());
         match code {
             Some(SQLITE_IOERR_SHMSIZE) => Self::Full,
             Some(code) if code & 0xff == SQLITE_FULL => Self::Full,
-            Some(code) if code & 0xff == SQLITE_BUSY => Self::Busy,
-            _ => Self::Database(error),
+            Some(code) => match code & 0xff {
+                SQLITE_BUSY => Self::Busy,
+                SQLITE_READONLY | SQLITE_IOERR | SQLITE_CANTOPEN => Self::Disk(error.into()),
+                _ => Self::Database(error),
+            },
+            None => Self::Database(error),
         }
     }
 }
@@ -79,10 +94,11 @@ impl From<object_store::Error> for StoreError {
     fn from(error: object_store::Error) -> Self {
         let mut cause: Option<&(dyn Error + 'static)> = Some(&error);
         while let Some(current) = cause {
-            if current.downcast_ref::<io::Error>().is_some_and(is_full) {
-                return Self::Full;
+            match current.downcast_ref::<io::Error>() {
+                Some(found) if is_full(found) => return Self::Full,
+                Some(_) => return Self::Disk(error.into()),
+                None => cause = current.source(),
             }
-            cause = current.source();
         }
         Self::Blobs(error)
     }
@@ -123,5 +139,24 @@ mod tests {
         check(io::ErrorKind::StorageFull, true);
         check(io::ErrorKind::QuotaExceeded, true);
         check(io::ErrorKind::PermissionDenied, false);
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_no_bug() {
+        let source = Box::new(io::Error::from_raw_os_error(5));
+        let failed = object_store::Error::Generic {
+            store: "LocalFileSystem",
+            source,
+        };
+        let error = StoreError::from(failed);
+        assert!(matches!(error, StoreError::Disk(_)), "{error:?}");
+        assert!(error.to_string().contains("os error 5"), "{error}");
+        let bug = object_store::Error::NotImplemented {
+            operation: "put".to_owned(),
+            implementer: "it".to_owned(),
+        };
+        assert!(matches!(StoreError::from(bug), StoreError::Blobs(_)));
+        let error = StoreError::from(sqlx::Error::Io(io::Error::from_raw_os_error(5)));
+        assert!(matches!(error, StoreError::Disk(_)), "{error:?}");
     }
 }

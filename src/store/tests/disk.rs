@@ -98,7 +98,7 @@ async fn a_sample_whose_image_cannot_be_written_leaves_no_row() {
     let in_the_way = config(folder.path()).folder.join("images").join(&sha256[..2]);
     File::create_new(&in_the_way).unwrap();
     let failed = store.sample(&sample("A", 1, "s"), &classes(), NOW).await;
-    assert!(matches!(failed, Err(StoreError::Blobs(_))), "{failed:?}");
+    assert!(matches!(failed, Err(StoreError::Disk(_))), "{failed:?}");
     assert!(store.keep(&kept("a", "A")).await.is_err());
     assert_eq!(store.prediction(&key("a")).await.unwrap(), None);
     assert_eq!(states(&store).await, (0, 0, 0));

@@ -216,9 +216,6 @@ fn stored(error: &StoreError) -> Problem {
             let problem = Problem::new(Kind::StoreUnavailable, error.to_string());
             problem.retry_after(crate::http::RETRY_AFTER)
         }
-        _ => {
-            tracing::error!(%error, "the store failed");
-            Problem::new(Kind::Internal, "the log says more under this request's id")
-        }
+        _ => crate::http::keeping::failed(error),
     }
 }
