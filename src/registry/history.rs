@@ -65,8 +65,8 @@ pub enum Finding {
 }
 
 impl Registry {
-    /// Every change, oldest first; none where there is no history. A line that a crash cut short is passed over. A line
-    /// whose `to` is not the next one's `from` was not carried out, or `aliases.json` was written by hand.
+    /// Every change, oldest first; none where there is no history. A line that a crash cut short is passed over. One that
+    /// was not carried out is there too: [`carried_out`].
     pub fn history(&self, name: &ModelName) -> Result<Vec<Change>, RegistryError> {
         let path = self.folder(name)?.join(HISTORY);
         if !path.exists() {
@@ -96,6 +96,24 @@ impl Registry {
         let mut lines = tail.rsplit(|&byte| byte == b'\n');
         Ok(lines.find_map(|line| serde_json::from_slice(line).ok()))
     }
+}
+
+/// Whether each change of a history was carried out, for a model whose champion is `champion`. A change of the champion was if
+/// the next one goes on from it; the last, if the champion is what it says. Else its writer died before the aliases were
+/// written, or they were written by hand. Of other aliases nothing is known: a promotion may take them away.
+pub fn carried_out(changes: &[Change], champion: Option<Version>) -> Vec<bool> {
+    let mut after = champion;
+    let was = |change: &Change| {
+        if change.alias != Alias::Champion {
+            return true;
+        }
+        let was = change.to == after;
+        after = change.from;
+        was
+    };
+    let mut all: Vec<bool> = changes.iter().rev().map(was).collect();
+    all.reverse();
+    all
 }
 
 /// The end of a file, long enough for two lines of the greatest length.
@@ -140,4 +158,41 @@ pub(super) fn append(folder: &Path, change: &Change) -> Result<u64, RegistryErro
 /// Removes the last change, which was not carried out. Where that fails as well, the line is harmless.
 pub(super) fn take_back(folder: &Path, length: u64) {
     let _ = atomic::truncate(&folder.join(HISTORY), length);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_from_which_nothing_goes_on_was_not_carried_out() {
+        let check = |changes: &[(Alias, u32, u32)], champion: u32, expected: &[bool]| {
+            let version = |number: u32| Version::try_from(number).ok();
+            let change = |&(alias, from, to): &(Alias, u32, u32)| Change {
+                at: String::new(),
+                action: Action::Promote,
+                alias,
+                from: version(from),
+                to: version(to),
+                by: String::new(),
+                reason: None,
+                forced: false,
+                verdict: Finding::None,
+            };
+            let changes: Vec<Change> = changes.iter().map(change).collect();
+            assert_eq!(carried_out(&changes, version(champion)), expected, "{changes:?}");
+        };
+        let champion = |from, to| (Alias::Champion, from, to);
+        check(&[], 1, &[]);
+        check(&[champion(0, 1), champion(1, 2)], 2, &[true, true]);
+        check(&[champion(0, 1), champion(1, 2)], 1, &[true, false]);
+        let both = [
+            champion(1, 2),
+            champion(1, 2),
+            (Alias::Challenger, 0, 3),
+            champion(1, 3),
+        ];
+        check(&both, 3, &[false, false, true, true]);
+        check(&both, 1, &[false, false, true, false]);
+    }
 }

@@ -22,7 +22,7 @@ mod verdict;
 
 pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
 pub use bars::Bar;
-pub use history::{Action, Change, Finding};
+pub use history::{Action, Change, Finding, carried_out};
 pub use manifest::{Manifest, WeightsFile};
 pub use stamp::Stamp;
 pub use timestamp::{civil, rfc3339};

@@ -8,7 +8,7 @@ use crate::card;
 use crate::engine;
 use crate::evaluate::gate::Slice;
 use crate::model::Version;
-use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError};
+use crate::registry::{Action, Alias, Author, Grounds, Promotion, RegistryError, carried_out};
 use crate::store::Staged;
 use crate::train::{Fitted, History};
 
@@ -136,15 +136,12 @@ impl Run<'_> {
     }
 
     /// Whether a run before this one was killed after it promoted the version, which somebody may have taken back since.
-    /// A line that no later one goes on from was not carried out.
     fn was_promoted(&self, version: Version) -> Result<bool, RetrainError> {
-        let mut changes = self.place.registry.history(self.name())?;
-        changes.retain(|change| change.alias == Alias::Champion);
-        let champion = self.entry.aliases.champion;
-        let after = changes.iter().skip(1).map(|change| change.from).chain([champion]);
-        let mut both = changes.iter().zip(after);
-        Ok(both.any(|(change, after)| {
-            (change.action, change.to, after) == (Action::Promote, Some(version), Some(version))
+        let changes = self.place.registry.history(self.name())?;
+        let carried_out = carried_out(&changes, self.entry.aliases.champion);
+        let mut both = changes.iter().zip(carried_out);
+        Ok(both.any(|(change, carried_out)| {
+            carried_out && (change.action, change.to) == (Action::Promote, Some(version))
         }))
     }
 

@@ -1,8 +1,8 @@
 //! `sconce models history`.
 
 use crate::config::Config;
-use crate::model::ModelName;
-use crate::registry::Change;
+use crate::model::{ModelName, Version};
+use crate::registry::{Change, carried_out};
 
 use super::super::table::{Align, json, table};
 use super::super::version::{data, registry};
@@ -21,15 +21,17 @@ pub(super) struct Args {
 
 /// Runs it.
 pub(super) fn run(args: &Args, config: &Config) -> Result<(), CliError> {
-    let changes = registry(config)?.history(&args.name).map_err(data)?;
+    let registry = registry(config)?;
+    let changes = registry.history(&args.name).map_err(data)?;
     print(&if args.json {
         json(&changes)?
     } else {
-        text(&changes)
+        let champion = registry.entry(&args.name).map_err(data)?.aliases.champion;
+        text(&changes, champion)
     })
 }
 
-fn text(changes: &[Change]) -> String {
+fn text(changes: &[Change], champion: Option<Version>) -> String {
     let columns = [
         ("AT", Align::Left),
         ("ACTION", Align::Left),
@@ -40,10 +42,11 @@ fn text(changes: &[Change]) -> String {
         ("BY", Align::Left),
         ("REASON", Align::Left),
     ];
-    let row = |change: &Change| {
+    let row = |(change, carried_out): (&Change, bool)| {
+        let not = if carried_out { "" } else { ", not carried out" };
         vec![
             change.at.clone(),
-            change.action.name().to_owned(),
+            format!("{}{not}", change.action.name()),
             change.alias.name().to_owned(),
             or_dash(change.from),
             or_dash(change.to),
@@ -52,7 +55,11 @@ fn text(changes: &[Change]) -> String {
             change.reason.clone().unwrap_or_default(),
         ]
     };
-    table(&columns, &changes.iter().map(row).collect::<Vec<_>>())
+    let carried_out = carried_out(changes, champion);
+    table(
+        &columns,
+        &changes.iter().zip(carried_out).map(row).collect::<Vec<_>>(),
+    )
 }
 
 /// What the gate had to do with a change: `blessed`, `none`, `refused, forced`.
@@ -83,6 +90,9 @@ mod tests {
 AT                        ACTION   ALIAS     FROM  TO  GATE             BY  REASON
 2026-03-01T09:30:00.125Z  promote  champion     –   2  refused, forced  me  why\u{fffd}not\u{fffd}[31m
 ";
-        assert_eq!(text(&[change]), expected);
+        let changes = [change];
+        assert_eq!(text(&changes, changes[0].to), expected);
+        let not = text(&changes, None);
+        assert!(not.contains("  promote, not carried out  champion  "), "{not}");
     }
 }
