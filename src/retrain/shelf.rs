@@ -18,6 +18,13 @@ pub(super) struct Shelf {
     store: Store,
 }
 
+/// Closed here, and not by a thread that the end of the program may overtake: the last to close empties the log.
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        self.runtime.block_on(self.store.close());
+    }
+}
+
 impl Shelf {
     pub(super) fn open(config: &store::Config) -> Result<Self, RetrainError> {
         let runtime = Builder::new_current_thread().enable_all().build();
