@@ -56,13 +56,11 @@ pub(crate) fn compile(config: &Config, loaded: &Loaded) -> Result<Arc<Plan>, Cli
 }
 
 /// What was given is not right.
-#[expect(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
 pub(crate) fn data(error: impl ToString) -> CliError {
     CliError::Data(error.to_string())
 }
 
 /// What a change of the folder of models met: the disk, or something that is not right as it was given.
-#[expect(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
 pub(crate) fn change(error: RegistryError) -> CliError {
     let text = error.to_string();
     match error {
