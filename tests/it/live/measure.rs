@@ -74,10 +74,10 @@ fn a_thousand_promotions() {
             drop(over);
         });
         let [swapping, quiet] = times.map(|times| times.into_inner().unwrap());
-        println!("{what}: RSS after each block, KiB: {rss:?}");
-        told("  promotion", swaps);
-        told("  request while swapping", swapping);
-        told("  request while quiet", quiet);
+        println!("measured: {what}: RSS after each block, KiB: {rss:?}");
+        told("promotion", swaps);
+        told("request while swapping", swapping);
+        told("request while quiet", quiet);
     }
 }
 
@@ -133,7 +133,7 @@ fn told(what: &str, mut seconds: Vec<f64>) {
     let at = |share: f64| seconds[((seconds.len() - 1) as f64 * share) as usize] * 1e3;
     let (median, p99, most) = (at(0.5), at(0.99), at(1.0));
     println!(
-        "{what}: n {}, median {median:.2} ms, p99 {p99:.2} ms, most {most:.2} ms",
+        "measured:   {what}: n {}, median {median:.2} ms, p99 {p99:.2} ms, most {most:.2} ms",
         seconds.len()
     );
 }
