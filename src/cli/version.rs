@@ -56,6 +56,7 @@ pub(crate) fn compile(config: &Config, loaded: &Loaded) -> Result<Arc<Plan>, Cli
 }
 
 /// What was given is not right.
+#[expect(clippy::needless_pass_by_value, reason = "map_err gives its error away")]
 pub(crate) fn data(error: impl ToString) -> CliError {
     CliError::Data(error.to_string())
 }
