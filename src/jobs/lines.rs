@@ -94,9 +94,10 @@ impl Tail {
         own.or_else(|| self.0.back().map(String::as_str))
     }
 
-    /// Whether a line holds this.
-    pub(super) fn holds(&self, part: &str) -> bool {
-        self.0.iter().any(|line| line.contains(part))
+    /// The last line that holds this.
+    pub(super) fn line_with(&self, part: &str) -> Option<&str> {
+        let line = self.0.iter().rev().find(|line| line.contains(part));
+        line.map(String::as_str)
     }
 }
 
@@ -155,7 +156,7 @@ mod tests {
             tail.push(&line.to_string());
         }
         assert_eq!(tail.last_word(), Some("19"));
-        assert!(!tail.holds("disk") && tail.holds("7"));
+        assert_eq!((tail.line_with("disk"), tail.line_with("7")), (None, Some("17")));
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! Retraining jobs through the program: a child that fails, a stop while one runs, a worker in another process.
 
 use std::fs::{self, File};
+#[cfg(target_os = "linux")]
+use std::io::Write;
 use std::path::Path;
 
 use sconce::store::{self, JobState, Store};
@@ -20,7 +22,10 @@ struct Bench {
 
 impl Bench {
     fn new(settings: &[&str]) -> Self {
-        let (models, store) = (models(), tempfile::tempdir().unwrap());
+        Self::at(models(), tempfile::tempdir().unwrap(), settings)
+    }
+
+    fn at(models: TempDir, store: TempDir, settings: &[&str]) -> Self {
         let folder = format!("store.folder={}", store.path().display());
         let all: Vec<&str> = ["http.drain_delay_ms=0", &folder]
             .into_iter()
@@ -115,6 +120,79 @@ fn a_child_that_fails_costs_its_job_and_nothing_else() {
     );
     bench.server.signal("TERM");
     assert_eq!(bench.server.end().0, Some(0));
+}
+
+/// A dataset of so many dark and light images, made for the model `tiny`.
+#[cfg(target_os = "linux")]
+fn shades(folder: &Path, images: u32) {
+    let header = |kind: u8, sizes: &[u32]| -> Vec<u8> {
+        let sizes = sizes.iter().flat_map(|size| size.to_be_bytes());
+        [0, 0, 8, kind].into_iter().chain(sizes).collect()
+    };
+    let mut pixels = header(3, &[images, 8, 8]);
+    // Each is another: its number stands in its first pixels.
+    pixels.extend((0..images).flat_map(|image| {
+        let mut levels = [if image % 2 == 0 { 20 } else { 220 }; 64];
+        levels[..4].copy_from_slice(&image.to_be_bytes());
+        levels
+    }));
+    let mut labels = header(1, &[images]);
+    labels.extend((0..images).map(|image| (image % 2) as u8));
+    fs::create_dir_all(folder).unwrap();
+    for (name, bytes) in [
+        ("train-images-idx3-ubyte", pixels),
+        ("train-labels-idx1-ubyte", labels),
+    ] {
+        File::create(folder.join(name))
+            .unwrap()
+            .write_all(&bytes)
+            .unwrap();
+    }
+}
+
+/// What a job may allocate in the next test: twice what small steps need, a quarter of what one of all images at once does.
+#[cfg(target_os = "linux")]
+const MEMORY: &str = "jobs.memory_bytes=134217728";
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_child_that_runs_out_of_memory_says_so_and_the_server_answers() {
+    let datasets = tempfile::tempdir().unwrap();
+    shades(&datasets.path().join("shades"), 20_000);
+    let place = format!("retrain.datasets={}", datasets.path().display());
+    let bench = Bench::new(&[MEMORY, &place, "retrain.batch_size=65536"]);
+    let request = r#"{"model":"tiny","dataset":"shades","feedback":false,"epochs":1,"promote":false}"#;
+    assert_eq!(bench.ask("POST", "/v1/retrain", request).0, 202);
+    let told = bench.follow();
+    // It was well on its way, and had read every image.
+    assert!(told.contains("\"phase\":\"train\""), "{told}");
+    let job = bench.job();
+    let reason = job["reason"].as_str().unwrap();
+    assert_eq!(job["state"], "failed");
+    assert!(
+        reason.starts_with("out of memory (jobs.memory_bytes is its limit): memory allocation of "),
+        "{reason}"
+    );
+    assert_eq!(bench.server.predict().0, 200);
+    assert_eq!(bench.server.get("/health/ready").0, 200);
+
+    // In smaller steps the same memory is enough.
+    let Bench {
+        models,
+        store,
+        server,
+    } = bench;
+    server.signal("TERM");
+    assert_eq!(server.end().0, Some(0));
+    let bench = Bench::at(models, store, &[MEMORY, &place, "retrain.batch_size=256"]);
+    assert_eq!(bench.ask("POST", "/v1/retrain/1/resume", "").0, 202);
+    bench.follow();
+    let job = bench.job();
+    assert!(
+        ["succeeded", "refused"].map(Value::from).contains(&job["state"]),
+        "{job}"
+    );
+    assert_eq!((&job["attempt"], &job["version"]), (&json!(2), &json!(2)));
 }
 
 #[test]
