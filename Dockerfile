@@ -9,11 +9,15 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked && cp "$CARGO_TARGET_DIR/release/sconce" /sconce
+# A volume over one of them takes its owner from the folder in the image.
+RUN mkdir -m 700 /data && mkdir /cache
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /sconce /sconce
 COPY config /config
-COPY models /models
+COPY --chown=65532:65532 models /models
+COPY --from=build --chown=65532:65532 /data /data
+COPY --from=build --chown=65532:65532 /cache /cache
 # 127.0.0.1 would be the container's own.
 ENV SCONCE__HTTP__LISTEN=0.0.0.0:8080
 EXPOSE 8080
