@@ -10,8 +10,8 @@ use crate::config::{Config, environment};
 use crate::http::{self, State};
 use crate::jobs::{Desk, JobsError, Launch, Setup, Worker};
 use crate::model::ModelName;
-use crate::registry::{Entry, Registry};
-use crate::retrain::{DatasetName, Request, RequestError, has_dataset};
+use crate::registry::{Registry, RegistryError};
+use crate::retrain::{DatasetName, Request, RequestError, RetrainError, beginning, has_dataset};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -106,39 +106,45 @@ fn launch(config: &Config) -> Result<Launch, AppError> {
     })
 }
 
-/// Holds a request against the folder of models.
+/// Holds a request against the folder of models and that of datasets.
 fn known(models: &Path, datasets: &Path, request: &Request) -> Result<(), JobsError> {
-    let listed = entries(models).map_err(|error| JobsError::Io {
-        what: "the folder of models".to_owned(),
-        source: std::io::Error::other(error),
+    let registry = Registry::open(models).map_err(unreadable)?;
+    let entry = registry.entry(&request.model).map_err(|error| match error {
+        RegistryError::NoModel(name) => JobsError::Model(name.to_string()),
+        error => unreadable(error),
     })?;
-    let entry = listed.into_iter().find(|entry| entry.name == request.model);
-    let entry = entry.ok_or_else(|| JobsError::Model(request.model.to_string()))?;
     let wrong = |key: &'static str, problem: String| Err(JobsError::Request(RequestError { key, problem }));
     let missing = |name: &&DatasetName| !has_dataset(datasets, name);
     if let Some(name) = request.dataset.as_ref().filter(missing) {
         return wrong("dataset", format!("there is no dataset '{name}'"));
     }
-    match (request.parent, entry.champion()) {
-        (Some(parent), _) if !entry.versions.contains(&parent) => {
-            wrong("parent", format!("the model has no version {parent}"))
+    match beginning(&registry, request, &entry) {
+        Ok(_) => Ok(()),
+        Err(RetrainError::Request(error)) => Err(error.into()),
+        Err(RetrainError::Registry(error @ RegistryError::NoChampion(_))) => {
+            wrong("parent", format!("must be named: {error}"))
         }
-        (None, Err(error)) => wrong("parent", format!("must be named: {error}")),
-        _ => Ok(()),
+        Err(RetrainError::Registry(error @ RegistryError::NoVersion(..))) => {
+            wrong("parent", error.to_string())
+        }
+        Err(error) => Err(unreadable(error)),
+    }
+}
+
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> JobsError {
+    JobsError::Io {
+        what: "the folder of models".to_owned(),
+        source: std::io::Error::other(error),
     }
 }
 
 /// The models that triggers watch; none where the folder cannot be read, which the log tells.
 fn names(models: &Path) -> Vec<ModelName> {
-    match entries(models) {
+    match Registry::open(models).and_then(|registry| registry.list()) {
         Ok(entries) => entries.into_iter().map(|entry| entry.name).collect(),
         Err(error) => {
             tracing::warn!(%error, "no trigger is looked at: the models cannot be listed");
             Vec::new()
         }
     }
-}
-
-fn entries(models: &Path) -> Result<Vec<Entry>, crate::registry::RegistryError> {
-    Registry::open(models)?.list()
 }

@@ -230,9 +230,11 @@ fn history(changes: &[Change]) -> String {
 
 fn origin(card: &Card) -> String {
     let origin = &card.origin;
-    let parent = origin
-        .parent
-        .map_or_else(|| "none".to_owned(), |parent| format!("version {parent}"));
+    let parent = match (&origin.parent_model, origin.parent) {
+        (_, None) => "none".to_owned(),
+        (None, Some(version)) => format!("version {version}"),
+        (Some(model), Some(version)) => format!("version {version} of {model}, another model"),
+    };
     let items = [
         format!("parent: {parent}"),
         format!("trigger: {}", origin.trigger),

@@ -55,6 +55,9 @@ pub struct Card {
 pub struct Origin {
     /// The version from which training began.
     pub parent: Option<Version>,
+    /// The model of that version, where it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_model: Option<ModelName>,
     /// What set the training off.
     pub trigger: String,
     /// The command.
@@ -193,6 +196,7 @@ impl Origin {
         };
         Self {
             parent: manifest.parent,
+            parent_model: manifest.parent_model.clone(),
             trigger: told.unwrap_or(guessed).to_owned(),
             command: manifest.command.clone(),
             sconce: manifest.sconce.clone(),

@@ -38,6 +38,7 @@ fn publish(registry: &Registry, name: &ModelName, parent: Option<Version>) {
         architecture: "small-cnn".to_owned(),
         parameters: graph.parameters(),
         parent,
+        parent_model: None,
         sconce: "0.1.0".to_owned(),
         command: "sconce train --model pets".to_owned(),
         seed: 7,
@@ -152,6 +153,23 @@ fn cards_are_written_for_every_version_and_follow_what_changes() {
         (&json!("champion"), &json!("anna"))
     );
     assert_eq!(card["evaluation"][0]["per_class"][1]["support"], 10);
+}
+
+#[test]
+fn a_parent_of_another_model_is_told_with_it() {
+    let (folder, registry, name) = models();
+    let path = folder.path().join("pets/2/manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["parent_model"] = json!("animals");
+    atomic::write(&path, manifest.to_string().as_bytes()).unwrap();
+    let card = Card::of(&registry, &name, second()).unwrap();
+    let text = card.markdown();
+    assert!(
+        text.contains("- parent: version 1 of animals, another model\n"),
+        "{text}"
+    );
+    let told: Value = serde_json::from_str(&card.json()).unwrap();
+    assert_eq!(told["origin"]["parent_model"], "animals");
 }
 
 #[test]

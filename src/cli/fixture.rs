@@ -55,6 +55,7 @@ impl Models {
             architecture: spec.architecture,
             parameters: graph.parameters(),
             parent: None,
+            parent_model: None,
             sconce: "0.1.0".to_owned(),
             command: "sconce train --model tiny".to_owned(),
             seed,

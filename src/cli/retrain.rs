@@ -8,9 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::config::Config;
 use crate::engine::prepare_thread;
 use crate::evaluate::gate::intake::Suspect;
-use crate::model::{ModelName, Version};
+use crate::model::ModelName;
 use crate::retrain::{
-    self, DatasetName, Fault, Finished, Listener, Outcome, Phase, Place, Progress, Request, RetrainError,
+    self, DatasetName, Fault, Finished, Listener, Outcome, Parent, Phase, Place, Progress, Request,
+    RetrainError,
 };
 
 use super::version::registry;
@@ -54,9 +55,12 @@ struct Asked {
     /// Learn from feedback alone, knowing that what is not in it is forgotten
     #[arg(long)]
     without_replay: bool,
-    /// The version to begin from [default: the champion]
+    /// The version to begin from, by its number or an alias [default: champion]
     #[arg(long, value_name = "VERSION")]
-    parent: Option<Version>,
+    parent: Option<Parent>,
+    /// The model of that version, of the same network but for the last layer [default: the model itself]
+    #[arg(long, value_name = "NAME")]
+    parent_model: Option<ModelName>,
     /// Layers with weights, from the input, that stay as they are
     #[arg(long, value_name = "N", default_value_t = 0)]
     freeze: usize,
@@ -148,6 +152,7 @@ impl Asked {
             replay_ratio: self.replay_ratio.unwrap_or(plain.replay_ratio),
             without_replay: self.without_replay,
             parent: self.parent,
+            parent_model: self.parent_model.clone(),
             freeze: self.freeze,
             new_head: self.new_head,
             epochs: self.epochs,
@@ -322,6 +327,10 @@ mod tests {
             &json!({"dataset": "mnist", "feedback": false, "parent": 2, "freeze": 1, "new_head": true}),
         );
         check(
+            "--model digits --parent-model pets --parent challenger",
+            &json!({"parent": "challenger", "parent_model": "pets"}),
+        );
+        check(
             "--model digits --without-replay --replay-ratio 0 --epochs 2 --minutes 1.5 --learning-rate 0.1",
             &json!({"without_replay": true, "replay_ratio": 0.0, "epochs": 2, "minutes": 1.5, "learning_rate": 0.1}),
         );
@@ -336,6 +345,7 @@ mod tests {
         assert!(parsed("").is_err());
         assert!(parsed("--request r.json --model digits").is_err());
         assert!(parsed("--model digits --no-feedback").is_err());
+        assert!(parsed("--model digits --parent newest").is_err());
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("r.json");
         let request = |text: &str| {

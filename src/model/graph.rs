@@ -337,10 +337,55 @@ impl Graph {
         }
     }
 
+    /// Where this network's body, all before its last convolution or dense layer, first differs from another's; none where the
+    /// two are one but for the number of classes. Then the weights of the one, with a fresh last layer, fit the other.
+    pub fn body_difference(&self, other: &Self) -> Option<String> {
+        if self.input != other.input {
+            let told = |input: Input| format!("{}×{}×{}", input.channels, input.height, input.width);
+            let [a, b] = [self, other].map(|graph| told(graph.input));
+            return Some(format!("an input of {a}, and one of {b}"));
+        }
+        self.step_difference(other)
+            .or_else(|| self.shape_difference(other))
+    }
+
+    fn step_difference(&self, other: &Self) -> Option<String> {
+        let head = self.head_node().unwrap_or_default();
+        for (place, (a, b)) in self.nodes.iter().zip(&other.nodes).enumerate() {
+            let same_step = (&a.name, &a.op, &a.inputs) == (&b.name, &b.op, &b.inputs);
+            // From the last layer on there is a number for each class.
+            if !same_step || (place < head && a.shape != b.shape) {
+                return Some(match (&a.name, a.shape) == (&b.name, b.shape) {
+                    true => format!("what layer '{}' computes", a.name),
+                    false => format!(
+                        "layer '{}' that gives {}, and '{}' that gives {}",
+                        a.name, a.shape, b.name, b.shape
+                    ),
+                });
+            }
+        }
+        let [a, b] = [self, other].map(|graph| graph.nodes.len());
+        (a != b).then(|| format!("{a} steps, and {b}"))
+    }
+
+    /// Of the parameters of two networks of the same steps.
+    fn shape_difference(&self, other: &Self) -> Option<String> {
+        let head = self.head();
+        let pairs = self.params.iter().zip(&other.params).enumerate();
+        let mut body = pairs.filter(|(place, _)| !head.contains(&ParamId(*place)));
+        let differs = body.find(|(_, (a, b))| (&a.name, &a.shape) != (&b.name, &b.shape));
+        differs.map(|(_, (a, b))| format!("'{}' of {:?}, and '{}' of {:?}", a.name, a.shape, b.name, b.shape))
+    }
+
+    /// The place of the last convolution or dense layer, which gives the logits.
+    fn head_node(&self) -> Option<usize> {
+        self.nodes.iter().rposition(|node| node.op.is_layer())
+    }
+
     /// The parameters of the last convolution or dense layer, which gives the logits.
     pub(super) fn head(&self) -> Vec<ParamId> {
-        let last = self.nodes.iter().rev().find(|node| node.op.is_layer());
-        last.map_or_else(Vec::new, |node| node.op.params())
+        let head = self.head_node();
+        head.map_or_else(Vec::new, |head| self.nodes[head].op.params())
     }
 
     /// The parameter behind an id of this graph.
@@ -351,5 +396,70 @@ impl Graph {
     /// The node behind an id of this graph.
     pub fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Graph, Input, arch, spec};
+
+    fn input(side: usize) -> Input {
+        Input {
+            channels: 3,
+            height: side,
+            width: side,
+        }
+    }
+
+    #[test]
+    fn bodies_are_the_same_whatever_the_classes() {
+        for name in arch::NAMES {
+            let build = |classes| arch::build(name, input(224), classes).unwrap();
+            let (few, many) = (build(3), build(10));
+            assert_eq!(few.body_difference(&many), None, "{name}");
+            assert_eq!(few.body_difference(&few), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_bodies_are_told_by_their_first_difference() {
+        let build = |name: &str, side| arch::build(name, input(side), 3).unwrap();
+        let check = |a: &Graph, b: &Graph, expected: &str| {
+            let told = a.body_difference(b).unwrap();
+            assert_eq!(told, expected);
+            assert!(b.body_difference(a).is_some());
+        };
+        let small = build("small-cnn", 64);
+        check(
+            &small,
+            &build("small-cnn", 32),
+            "an input of 3×64×64, and one of 3×32×32",
+        );
+        let small = build("small-cnn", 224);
+        for name in arch::NAMES {
+            let is_same = small.body_difference(&build(name, 224)).is_none();
+            assert_eq!(is_same, *name == "small-cnn", "{name}");
+        }
+        let own = |kernel: usize, padding: usize, bias: bool, more: &str| {
+            let text = format!(
+                "labels = ['a', 'b']\ninput = {{ channels = 3, height = 8, width = 8 }}\n\
+                 [[layers]]\ntype = 'conv2d'\nname = 'c'\nout = 4\nkernel = {kernel}\npadding = {padding}\nbias = {bias}\n\
+                 {more}[[layers]]\ntype = 'global_avg_pool'\n[[layers]]\ntype = 'flatten'\n\
+                 [[layers]]\ntype = 'linear'\nname = 'fc'\nout = 'classes'\n"
+            );
+            spec::Spec::parse(&text).unwrap().graph().unwrap()
+        };
+        let plain = own(3, 1, true, "");
+        assert_eq!(plain.body_difference(&own(3, 1, true, "")), None);
+        // The same values go through both.
+        check(&plain, &own(5, 2, true, ""), "what layer 'c' computes");
+        check(
+            &plain,
+            &own(3, 0, true, ""),
+            "layer 'c' that gives 4×8×8, and 'c' that gives 4×6×6",
+        );
+        let relu = "[[layers]]\ntype = 'relu'\n";
+        assert!(plain.body_difference(&own(3, 1, true, relu)).is_some());
+        assert!(plain.body_difference(&own(3, 1, false, "")).is_some());
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::Version;
+use crate::model::{ModelName, Version};
 
 /// Written once by the trainer, never changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Manifest {
     pub parameters: usize,
     /// The version whose weights training began from.
     pub parent: Option<Version>,
+    /// The model of that version, where it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_model: Option<ModelName>,
     /// Sconce's version that wrote it.
     pub sconce: String,
     /// The exact command, to be run again.

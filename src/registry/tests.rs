@@ -30,6 +30,7 @@ pub(super) fn manifest() -> Manifest {
         architecture: "small-cnn".to_owned(),
         parameters: 1,
         parent: None,
+        parent_model: None,
         sconce: "test".to_owned(),
         command: "test".to_owned(),
         seed: 1,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::dataset::Dataset;
 use crate::engine::Plan;
 use crate::evaluate::{self, EvaluateError, Report};
-use crate::model::{Graph, Spec, Version};
+use crate::model::{Graph, ModelName, Spec, Version};
 use crate::registry::{Manifest, WeightsFile};
 use crate::train::{self, Fitted};
 
@@ -21,6 +21,8 @@ pub struct Trained<'a> {
     pub config: &'a train::Config,
     /// The version that training began from.
     pub parent: Option<Version>,
+    /// The model of that version, where it is another.
+    pub parent_model: Option<ModelName>,
     /// The command, to be run again.
     pub command: &'a str,
     /// The images.
@@ -75,6 +77,7 @@ impl Trained<'_> {
             architecture: self.spec.architecture.clone(),
             parameters: self.graph.parameters(),
             parent: self.parent,
+            parent_model: self.parent_model,
             sconce: env!("CARGO_PKG_VERSION").to_owned(),
             command: self.command.to_owned(),
             seed: self.config.seed,

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ModelName, Version};
+use crate::model::ModelName;
+
+use super::Parent;
 
 /// What to learn from, from where, and for how long. As JSON every key but `model` may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,9 +28,13 @@ pub struct Request {
     /// Learn from feedback without replay, knowing that what is not in it is forgotten.
     #[serde(default)]
     pub without_replay: bool,
-    /// The version to begin from; unset: the champion, with which the gate compares in any case.
+    /// The version to begin from; unset: the champion. The gate compares with the model's own champion in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Version>,
+    pub parent: Option<Parent>,
+    /// The model of which that is a version, where it is not the model itself: one with the same network but for the last
+    /// layer, which begins from fresh weights where the classes are others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_model: Option<ModelName>,
     /// Layers with weights, counted from the input, that stay as the parent has them.
     #[serde(default)]
     pub freeze: usize,
@@ -84,6 +90,7 @@ impl Request {
             replay_ratio: REPLAY_RATIO,
             without_replay: false,
             parent: None,
+            parent_model: None,
             freeze: 0,
             new_head: false,
             epochs: None,

@@ -19,6 +19,7 @@ use crate::train::{self, Event, Fitted, History, Task};
 use super::learners::{bar, version_of};
 use super::library::{self, Library};
 use super::material::Material;
+use super::parent::{Beginning, beginning, check_body, graph};
 use super::screen::{self, Opinion};
 use super::shelf::Shelf;
 use super::work::{self, Learning, Work};
@@ -86,7 +87,7 @@ pub(super) struct Run<'a> {
     pub(super) work: Work,
     pub(super) entry: Entry,
     pub(super) graph: Graph,
-    /// None where the model has no version yet: then it begins from fresh weights.
+    /// None where the model has no version yet and none is named: then it begins from fresh weights.
     pub(super) parent: Option<Loaded>,
     /// How versions are served.
     pub(super) target: Target,
@@ -105,14 +106,19 @@ impl<'a> Run<'a> {
         let work = Work::open(&place.work, request)?;
         let entry = place.registry.entry(&request.model)?;
         let parent = match &work.plan {
-            Some(plan) => plan.parent,
-            None if entry.versions.is_empty() && request.parent.is_none() => None,
-            None => Some(request.parent.map_or_else(|| entry.champion(), Ok)?),
+            // An alias is what it was when the run set out.
+            Some(plan) => plan.parent.map(|version| Beginning {
+                model: request.parent_model.as_ref().unwrap_or(&entry.name).clone(),
+                version,
+            }),
+            None => beginning(&place.registry, request, &entry)?,
         };
-        let load = |version| place.registry.load(&entry.name, version);
-        let parent = parent.map(load).transpose()?;
-        let invalid = |error| RetrainError::Data(format!("model '{}': {error}", entry.name));
-        let graph = entry.spec.graph().map_err(invalid)?;
+        let parent = parent.map(|parent| place.registry.load(&parent.model, parent.version));
+        let parent = parent.transpose()?;
+        if let Some(parent) = &parent {
+            check_body((&entry.name, &entry.spec), (&parent.name, &parent.spec))?;
+        }
+        let graph = graph(&entry.name, &entry.spec)?;
         check_freeze(request, &graph)?;
         Ok(Self {
             target: place.engine.open()?,
@@ -130,6 +136,7 @@ impl<'a> Run<'a> {
 
     fn all(mut self) -> Result<Outcome, RetrainError> {
         self.phase(Phase::Data)?;
+        self.tell_parent()?;
         if let Some(version) = self.staged()? {
             let (_, material) = self.material(Some(version))?;
             self.note(format!("learns from {}", material.text))?;
@@ -242,12 +249,12 @@ impl<'a> Run<'a> {
     /// The dataset asked for, else the one that the parent learnt from, where it is there.
     fn library(&self, without: &HashSet<[u8; 32]>) -> Result<Option<Library>, RetrainError> {
         let folder = &self.place.config.datasets;
-        let inherited = || -> Option<DatasetName> {
-            let name = self.parent.as_ref()?.manifest.data.get("name")?;
-            name.as_str()?.parse().ok()
+        let named = match &self.request.dataset {
+            Some(name) => Some(name.clone()),
+            None => self.inherited()?,
         };
-        let Some(name) = self.request.dataset.clone().or_else(inherited) else {
-            return self.no_library("the parent's manifest names none");
+        let Some(name) = named else {
+            return self.no_library("no manifest names one");
         };
         let Some(path) = library::find(folder, &name)? else {
             let text = format!("there is no dataset '{name}' in {}", folder.display());
@@ -257,6 +264,17 @@ impl<'a> Run<'a> {
             };
         };
         Library::read(&name, &path, (&self.entry.spec, &self.place.images), without).map(Some)
+    }
+
+    /// What the parent learnt from; of a parent of another model, which has other classes, what the champion did.
+    fn inherited(&self) -> Result<Option<DatasetName>, RetrainError> {
+        let manifest = match (&self.parent, self.other(), self.entry.aliases.champion) {
+            (Some(parent), None, _) => parent.manifest.clone(),
+            (_, Some(_), Some(champion)) => self.place.registry.manifest(self.name(), champion)?,
+            _ => return Ok(None),
+        };
+        let name = manifest.data.get("name").and_then(|name| name.as_str());
+        Ok(name.and_then(|name| name.parse().ok()))
     }
 
     fn no_library(&self, why: &str) -> Result<Option<Library>, RetrainError> {
@@ -370,17 +388,47 @@ impl<'a> Run<'a> {
         cut.unwrap_or_else(|| Ok(Some(fitted?)))
     }
 
-    /// The weights before the first step.
+    /// The weights before the first step: the parent's, with a fresh last layer where that is asked for or its classes are
+    /// others.
     fn initial(&self) -> Result<Weights, RetrainError> {
         let seed = self.request.seed;
-        let weights = match &self.parent {
-            Some(parent) => parent.weights.clone(),
-            None => Weights::initialise(&self.graph, seed)?,
+        let Some(parent) = &self.parent else {
+            return Ok(Weights::initialise(&self.graph, seed)?);
         };
-        match self.request.new_head {
-            true => Ok(weights.with_fresh_head(&self.graph, seed)?),
-            false => Ok(weights),
+        match self.has_fresh_head(parent) {
+            true => Ok(parent.weights.with_fresh_head(&self.graph, seed)?),
+            false => Ok(parent.weights.clone()),
         }
+    }
+
+    fn has_fresh_head(&self, parent: &Loaded) -> bool {
+        self.request.new_head || parent.spec.labels != self.entry.spec.labels
+    }
+
+    /// The parent, where it is of another model.
+    pub(super) fn other(&self) -> Option<&Loaded> {
+        self.parent
+            .as_ref()
+            .filter(|parent| parent.name != self.entry.name)
+    }
+
+    /// Tells what is begun from, where that is another model.
+    fn tell_parent(&mut self) -> Result<(), RetrainError> {
+        let Some(parent) = self.other() else {
+            return Ok(());
+        };
+        let head = match self.has_fresh_head(parent) {
+            true => "a fresh last layer",
+            false => "its last layer, since the classes are the same",
+        };
+        let (version, name) = (parent.version, &parent.name);
+        let prepared = match parent.spec.preprocess == self.entry.spec.preprocess {
+            true => "",
+            false => "; its images were prepared otherwise ([preprocess])",
+        };
+        self.note(format!(
+            "begins from version {version} of '{name}' with {head}{prepared}"
+        ))
     }
 
     fn training_target(&self) -> Result<Target, RetrainError> {

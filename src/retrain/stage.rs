@@ -60,6 +60,7 @@ impl Run<'_> {
             fitted,
             config: &self.place.config.training(self.request, spec.augment),
             parent: self.parent.as_ref().map(|parent| parent.version),
+            parent_model: self.other().map(|parent| parent.name.clone()),
             command: &format!("sconce retrain --request - <<< '{request}'"),
             data: material.told.clone(),
             further: vec![

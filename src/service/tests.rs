@@ -44,6 +44,7 @@ fn publish(registry: &Registry, name: &ModelName, seed: u64) -> Version {
         architecture: "small-cnn".to_owned(),
         parameters: graph.parameters(),
         parent: None,
+        parent_model: None,
         sconce: "test".to_owned(),
         command: "test".to_owned(),
         seed,

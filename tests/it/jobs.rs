@@ -1,7 +1,6 @@
 //! Retraining jobs through the program: a child that fails, a stop while one runs, a worker in another process.
 
 use std::fs::{self, File};
-#[cfg(target_os = "linux")]
 use std::io::Write;
 use std::path::Path;
 
@@ -118,6 +117,25 @@ fn a_child_that_fails_costs_its_job_and_nothing_else() {
             .0,
         422
     );
+    let refused = |request: Value, part: &str| {
+        let (status, problem) = bench.ask("POST", "/v1/retrain", &request.to_string());
+        assert_eq!(status, 422, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(part), "{problem}");
+    };
+    let unknown = json!({"model": "tiny", "parent_model": "other"});
+    refused(unknown, "parent_model: there is no model 'other'");
+    let alias = json!({"model": "tiny", "parent": "challenger"});
+    refused(alias, "parent: model 'tiny' has no challenger");
+    let spec = fs::read_to_string(bench.models.path().join("tiny/model.toml")).unwrap();
+    fs::create_dir(bench.models.path().join("tall")).unwrap();
+    let mut tall = File::create(bench.models.path().join("tall/model.toml")).unwrap();
+    let spec = spec.replace("height = 8", "height = 16");
+    tall.write_all(spec.as_bytes()).unwrap();
+    let other_input = json!({"model": "tiny", "parent_model": "tall"});
+    refused(other_input, "an input of 1×8×8, and one of 1×16×8");
+    // Nothing was made of any of them.
+    let jobs = bench.ask("GET", "/v1/retrain", "").1;
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1);
     bench.server.signal("TERM");
     assert_eq!(bench.server.end().0, Some(0));
 }

@@ -9,7 +9,7 @@ use sconce::retrain::{Phase, Progress};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::serve::models;
+use crate::serve::{model_beside, models};
 use crate::server::sconce;
 
 /// Models with one of them, `tiny`; beside them a folder with a dataset `shades` for it, and where a run works.
@@ -85,6 +85,8 @@ fn what_is_wrong_has_its_exit_code() {
     );
     check(json!({"model": "tiny", "epoch": 1}), 64, "unknown field");
     check(json!({"model": "other"}), 65, "no model 'other'");
+    let stranger = json!({"model": "tiny", "parent_model": "other"});
+    check(stranger, 64, "parent_model: there is no model 'other'");
     let alone = json!({"model": "tiny", "dataset": "none", "feedback": false});
     check(alone, 65, "no dataset 'none'");
     check(json!({"model": "tiny"}), 64, "dataset: must be named");
@@ -127,4 +129,34 @@ fn a_killed_run_goes_on_after_its_last_epoch() {
     assert_eq!((finished.blessed, finished.promoted), (Some(false), false));
     assert!(finished.version.is_some());
     assert!(!finished.reasons.is_empty());
+}
+
+#[test]
+fn a_version_of_another_model_may_be_the_parent() {
+    let place = place();
+    model_beside(place.models.path(), "shapes", "['circle', 'square', 'star']");
+    let request = json!({
+        "model": "tiny", "dataset": "shades", "feedback": false, "epochs": 1, "parent_model": "shapes", "freeze": 1,
+    });
+    let output = started(&place, &request).wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let begins = "begins from version 1 of 'shapes' with a fresh last layer";
+    let says = |event: &Progress| matches!(event, Progress::Note { text } if text == begins);
+    assert!(events(&output).iter().any(says), "{:?}", events(&output));
+    let manifest = fs::read(place.models.path().join("tiny/2/manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!(
+        (&manifest["parent_model"], &manifest["parent"]),
+        (&json!("shapes"), &json!(1))
+    );
+    let show = sconce(&["models", "card", "tiny", "2", "--models"])
+        .arg(place.models.path())
+        .output()
+        .unwrap();
+    let card = String::from_utf8(show.stdout).unwrap();
+    assert!(
+        card.contains("parent: version 1 of shapes, another model"),
+        "{card}"
+    );
 }

@@ -35,7 +35,20 @@ pub(crate) fn publish(folder: &Path) {
 
 /// Adds a version whose weights are drawn with this seed.
 pub(crate) fn publish_seeded(folder: &Path, seed: u64) {
-    let spec = Spec::parse(SPEC).unwrap();
+    publish_as(folder, ("tiny", SPEC), seed);
+}
+
+/// Adds a model of these labels beside `tiny`, of the same network but for the last layer, with one version.
+pub(crate) fn model_beside(folder: &Path, name: &str, labels: &str) {
+    let spec = SPEC.replace("['a', 'b']", labels);
+    fs::create_dir(folder.join(name)).unwrap();
+    let mut file = File::create(folder.join(name).join("model.toml")).unwrap();
+    file.write_all(spec.as_bytes()).unwrap();
+    publish_as(folder, (name, &spec), 7);
+}
+
+fn publish_as(folder: &Path, (name, spec): (&str, &str), seed: u64) {
+    let spec = Spec::parse(spec).unwrap();
     let graph = spec.graph().unwrap();
     let manifest = Manifest {
         format: Manifest::FORMAT,
@@ -43,6 +56,7 @@ pub(crate) fn publish_seeded(folder: &Path, seed: u64) {
         architecture: spec.architecture,
         parameters: graph.parameters(),
         parent: None,
+        parent_model: None,
         sconce: "test".to_owned(),
         command: "test".to_owned(),
         seed,
@@ -53,7 +67,7 @@ pub(crate) fn publish_seeded(folder: &Path, seed: u64) {
     let registry = Registry::open(folder).unwrap();
     let weights = Weights::initialise(&graph, seed).unwrap();
     registry
-        .publish(&"tiny".parse().unwrap(), &weights, manifest)
+        .publish(&name.parse().unwrap(), &weights, manifest)
         .unwrap();
 }
 

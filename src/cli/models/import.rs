@@ -176,6 +176,7 @@ impl Checked {
             architecture: self.subject.spec.architecture.clone(),
             parameters: self.graph.parameters(),
             parent: None,
+            parent_model: None,
             sconce: env!("CARGO_PKG_VERSION").to_owned(),
             command: command.to_owned(),
             seed: 0,

@@ -243,7 +243,7 @@ fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
         ("weights", format!("{}, {} bytes", weights.file, weights.bytes)),
         ("sha256", weights.sha256.clone()),
         origin,
-        ("parent", or_dash(manifest.parent)),
+        ("parent", parent(manifest)),
         ("command", manifest.command.clone()),
         ("data", scalars(&manifest.data)),
     ];
@@ -253,6 +253,14 @@ fn of_manifest(manifest: &Manifest) -> Vec<(&'static str, String)> {
         lines.extend(parts.iter().map(figures));
     }
     lines
+}
+
+/// The version that training began from, with its model where that is another.
+fn parent(manifest: &Manifest) -> String {
+    match (&manifest.parent_model, manifest.parent) {
+        (Some(model), Some(version)) => format!("{model} {version}"),
+        (_, version) => or_dash(version),
+    }
 }
 
 /// The file as it came.

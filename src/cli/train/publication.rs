@@ -58,6 +58,7 @@ fn trained<'a>(subject: &'a Subject, fitted: &'a Fitted, command: &'a str) -> Tr
         fitted,
         config: &subject.config,
         parent: subject.parent,
+        parent_model: None,
         command,
         data: data(subject),
         further: vec![("recipe", json!(subject.recipe))],

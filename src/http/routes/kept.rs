@@ -79,6 +79,7 @@ impl Server {
                 architecture: "small-cnn".to_owned(),
                 parameters: graph.parameters(),
                 parent: None,
+                parent_model: None,
                 sconce: "test".to_owned(),
                 command: "test".to_owned(),
                 seed: 1,

@@ -24,6 +24,7 @@ mod erasure;
 mod faults;
 mod pipeline;
 mod resume;
+mod transfer;
 
 const SIDE: usize = 8;
 /// Enough that some ten are held out: fewer prove nothing.
@@ -122,6 +123,7 @@ impl Bench {
             architecture: spec.architecture,
             parameters: graph.parameters(),
             parent: None,
+            parent_model: None,
             sconce: "0.1.0".to_owned(),
             command: "sconce train".to_owned(),
             seed: 3,

@@ -231,7 +231,7 @@ fn without_a_champion_a_person_names_the_first() {
     let error = bench.run(&request()).unwrap_err();
     assert_eq!(error.fault(), Fault::Data, "{error}");
     let asked = Request {
-        parent: Some(second()),
+        parent: Some(Parent::Version(second())),
         ..request()
     };
     let finished = bench.run(&asked).unwrap().finished;

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::http::{Config, router};
 use crate::jobs;
-use crate::retrain::RequestError;
+use crate::retrain::{Parent, RequestError};
 use crate::store::{self, JobEnd, JobProgress, JobState, Lease, Store};
 use crate::telemetry::Metrics;
 
@@ -42,7 +42,7 @@ fn known(request: &Request) -> Result<(), JobsError> {
         return Err(JobsError::Model(request.model.to_string()));
     }
     match request.parent {
-        Some(parent) if parent.number() != 1 => Err(JobsError::Request(RequestError {
+        Some(Parent::Version(version)) if version.number() != 1 => Err(JobsError::Request(RequestError {
             key: "parent",
             problem: "there is no such version".to_owned(),
         })),
@@ -200,6 +200,18 @@ async fn what_is_wrong_is_said_before_anything_starts() {
         json!({"model": "digits", "parent": 7}),
         422,
         "parent: there is no such version",
+    )
+    .await;
+    check(
+        json!({"model": "digits", "parent": "newest"}),
+        422,
+        "parent: a version's number",
+    )
+    .await;
+    check(
+        json!({"model": "digits", "parent_model": "No Model"}),
+        422,
+        "a model name is",
     )
     .await;
     check(json!({"model": "../x"}), 422, "invalid-input").await;
