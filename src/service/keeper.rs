@@ -27,8 +27,10 @@ pub struct Keeper {
     pub(super) told: BTreeMap<(ModelName, Version), bool>,
     /// Versions that cannot serve, with the files that say so: they are not tried again while those stay the same.
     pub(super) unfit: BTreeMap<(ModelName, Version), Option<Stamp>>,
-    /// Models whose folder cannot be read, with what was last logged of it.
+    /// Models whose folder cannot be read or is gone, with what was last logged of it.
     pub(super) unreadable: BTreeMap<ModelName, String>,
+    /// What was last logged of the folder of models, while it cannot be listed.
+    pub(super) unlisted: Option<String>,
     /// Models of whose latest changes the cards do not tell yet.
     pub(super) stale_cards: BTreeSet<ModelName>,
     /// Out of service, and perhaps still held by requests.
@@ -71,6 +73,7 @@ impl Keeper {
             told: BTreeMap::new(),
             unfit: BTreeMap::new(),
             unreadable: BTreeMap::new(),
+            unlisted: None,
             stale_cards: BTreeSet::new(),
             retired: Vec::new(),
         })
@@ -136,20 +139,49 @@ impl Keeper {
         }
     }
 
-    /// Serves what the folder says now. What cannot be read or cannot serve leaves its model as it is.
+    /// Serves what the folder says now. What cannot be read or cannot serve leaves its model as it is, and so does a folder that
+    /// is gone: its model serves on, and is followed again when it comes back.
     pub(super) fn refresh(&mut self) {
         let names = match self.registry.names() {
             Ok(names) => names,
-            Err(error) => return tracing::warn!(%error, "the folder of models cannot be read"),
+            Err(error) => return self.tell_unlisted(error.to_string()),
         };
+        if self.unlisted.take().is_some() {
+            tracing::info!("the folder of models is followed again");
+        }
+        self.tell_gone(&names);
         for name in names {
             match self.registry.entry(&name) {
                 Ok(entry) => {
-                    self.unreadable.remove(&name);
+                    if self.unreadable.remove(&name).is_some() {
+                        tracing::info!(model = %name, "the model is followed again");
+                    }
                     self.apply(&entry, None);
                 }
                 Err(error) => self.tell_unreadable(name, error.to_string()),
             }
+        }
+    }
+
+    /// Tells of models in service without a folder; forgets those that are neither.
+    fn tell_gone(&mut self, names: &[ModelName]) {
+        let table = self.predictor.table();
+        let is_there = |name: &ModelName| names.binary_search(name).is_ok();
+        self.unreadable
+            .retain(|name, _| is_there(name) || table.models.contains_key(name));
+        for name in table.models.keys().filter(|name| !is_there(name)) {
+            self.tell_unreadable(name.clone(), "its folder is gone".to_owned());
+        }
+    }
+
+    /// Once for as long as it stays the same.
+    fn tell_unlisted(&mut self, error: String) {
+        if self.unlisted.as_ref() != Some(&error) {
+            tracing::warn!(
+                error,
+                "the folder of models cannot be read: what serves stays as it is"
+            );
+            self.unlisted = Some(error);
         }
     }
 

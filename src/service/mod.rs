@@ -14,6 +14,8 @@ use crate::telemetry::Metrics;
 
 mod change;
 mod error;
+#[cfg(test)]
+mod gone;
 mod handle;
 mod keeper;
 mod load;

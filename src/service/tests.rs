@@ -22,17 +22,17 @@ const SPEC: &str =
     "architecture = 'small-cnn'\nlabels = ['a', 'b']\ninput = { channels = 1, height = 8, width = 8 }\n";
 
 /// A keeper over a folder with model `tiny`, whose champion is version 1 of three.
-struct Bench {
-    folder: TempDir,
-    registry: Registry,
-    name: ModelName,
+pub(super) struct Bench {
+    pub(super) folder: TempDir,
+    pub(super) registry: Registry,
+    pub(super) name: ModelName,
     /// None: dropped.
     keeper: Option<Keeper>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
-fn version(number: u32) -> Version {
+pub(super) fn version(number: u32) -> Version {
     number.try_into().unwrap()
 }
 
@@ -56,7 +56,7 @@ fn publish(registry: &Registry, name: &ModelName, seed: u64) -> Version {
     registry.publish(name, &weights, manifest).unwrap()
 }
 
-fn author() -> Author {
+pub(super) fn author() -> Author {
     Author {
         by: "a test".to_owned(),
         reason: Some("because".to_owned()),
@@ -82,7 +82,7 @@ fn model(folder: &Path, name: &str) -> ModelName {
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Config::default())
     }
 
@@ -111,7 +111,7 @@ impl Bench {
         }
     }
 
-    fn keeper(&mut self) -> &mut Keeper {
+    pub(super) fn keeper(&mut self) -> &mut Keeper {
         self.keeper.as_mut().unwrap()
     }
 
@@ -123,7 +123,7 @@ impl Bench {
     }
 
     /// The champion, and all in service.
-    fn serving(&self) -> (u32, Vec<u32>) {
+    pub(super) fn serving(&self) -> (u32, Vec<u32>) {
         let keeper = self.keeper.as_ref().unwrap();
         let model = keeper.in_service(&self.name).unwrap();
         let versions = model.versions.iter().map(|version| version.number());
@@ -137,7 +137,7 @@ impl Bench {
 
     /// Holds that the champion answers as this version's own plan does.
     #[track_caller]
-    fn answers_as(&self, number: u32) {
+    pub(super) fn answers_as(&self, number: u32) {
         let answer = answer(&self.served(None)).unwrap();
         let found = (answer.version, answer.logits);
         assert_eq!(found, (version(number), expected(u64::from(number))));
@@ -149,7 +149,7 @@ impl Bench {
             .join(format!("tiny/{number}/model.safetensors"))
     }
 
-    fn failures(&self) -> u64 {
+    pub(super) fn failures(&self) -> u64 {
         self.metrics.service.of(&self.name).load_failures.get()
     }
 
