@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::evaluate::gate::Verdict;
+use crate::evaluate::gate::{Verdict, p_text};
 use crate::evaluate::{ClassReport, Interval};
 use crate::registry::Change;
 
@@ -172,18 +172,20 @@ fn figures(verdict: &Verdict) -> String {
     ];
     rows.extend(verdict.superiority.iter().map(|one| {
         let found = format!(
-            "{} won, {} lost, p = {:.2e}",
-            one.pairs.won, one.pairs.lost, one.p_holm
+            "{} won, {} lost, {}",
+            one.pairs.won,
+            one.pairs.lost,
+            p_text(one.p_holm)
         );
         [format!("Better on {}", inline(&one.slice)), found]
     }));
     let worst = verdict.harm.iter().max_by(|a, b| a.drop.total_cmp(&b.drop));
     rows.extend(worst.map(|class| {
         let found = format!(
-            "class {}, {:+.2} points, p = {:.2e}",
+            "class {}, {:+.2} points, {}",
             inline(&class.label),
             -class.drop * 100.0,
-            class.p_holm
+            p_text(class.p_holm)
         );
         ["Largest loss of recall".to_owned(), found]
     }));

@@ -161,7 +161,7 @@ impl Comparison {
         ];
         checks.extend(verdict.superiority.iter().map(|one| {
             let text = format!(
-                "on {}: {} won, {} lost, p = {}",
+                "on {}: {} won, {} lost, {}",
                 one.slice,
                 one.pairs.won,
                 one.pairs.lost,
@@ -171,7 +171,7 @@ impl Comparison {
         }));
         checks.extend(verdict.harm.iter().map(|class| {
             let text = format!(
-                "class {}: recall {} points, p = {}, n = {}",
+                "class {}: recall {} points, {}, n = {}",
                 class.label,
                 points(-class.drop),
                 p_text(class.p_holm),

@@ -114,11 +114,7 @@ pub(super) fn nowhere_better(all: &[Superiority], rules: &Rules) -> Option<Strin
     }
     let one = |one: &Superiority| {
         let Pairs { won, lost, .. } = one.pairs;
-        format!(
-            "{} ({won} won, {lost} lost, p = {})",
-            one.slice,
-            p_text(one.p_holm)
-        )
+        format!("{} ({won} won, {lost} lost, {})", one.slice, p_text(one.p_holm))
     };
     let slices: Vec<String> = all.iter().map(one).collect();
     Some(format!(
@@ -190,7 +186,7 @@ impl Harm {
     pub(super) fn failure(&self) -> Option<String> {
         self.blocked.then(|| {
             format!(
-                "recall of class {} fell {} points (p = {}, n = {})",
+                "recall of class {} fell {} points ({}, n = {})",
                 self.label,
                 points(self.drop),
                 p_text(self.p_holm),
@@ -268,16 +264,45 @@ impl Latency {
     }
 }
 
+/// Smaller p-values are not told: below some 1e-308 they underflow.
+const LEAST_P: f64 = 1e-300;
+
 /// A share in points of a hundred.
 pub(super) fn points(share: f64) -> String {
     format!("{:.2}", share * 100.0)
 }
 
-/// A p-value as papers print it.
+/// A p-value in a sentence: `p = 0.002`.
 pub(crate) fn p_text(p: f64) -> String {
-    if p < 0.001 {
+    let relation = if p < LEAST_P { "" } else { "= " };
+    format!("p {relation}{}", p_value(p))
+}
+
+/// A p-value in a table, as papers print it; one that is too small for a number to hold, which is not 0, by its bound.
+pub(super) fn p_value(p: f64) -> String {
+    if p < LEAST_P {
+        format!("≤ {LEAST_P:e}")
+    } else if p < 0.001 {
         format!("{p:.1e}")
     } else {
         format!("{p:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_p_value_is_never_told_as_0() {
+        let check = |p: f64, cell: &str, text: &str| {
+            assert_eq!((&*p_value(p), &*p_text(p)), (cell, text));
+        };
+        check(0.25, "0.250", "p = 0.250");
+        check(0.0012, "0.001", "p = 0.001");
+        check(0.00012, "1.2e-4", "p = 1.2e-4");
+        check(1.1e-300, "1.1e-300", "p = 1.1e-300");
+        check(0.9e-300, "≤ 1e-300", "p ≤ 1e-300");
+        check(0.0, "≤ 1e-300", "p ≤ 1e-300");
     }
 }

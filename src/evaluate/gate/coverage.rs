@@ -171,7 +171,7 @@ impl Coverage {
     pub(super) fn failure(&self) -> Option<String> {
         (!self.passed).then(|| {
             format!(
-                "its 90 % sets hold the right class of {:.2} % of {} only, the champion's of {:.2} % (p = {}, n = {}, \
+                "its 90 % sets hold the right class of {:.2} % of {} only, the champion's of {:.2} % ({}, n = {}, \
                  {:.2} % is the least)",
                 self.challenger * 100.0,
                 self.slice,

@@ -3,7 +3,7 @@
 use super::super::html::{document, figure, section, tile};
 use super::super::numbers::{grouped, percent, range};
 use super::super::plots::escape;
-use super::checks::{p_text, points};
+use super::checks::{p_text, p_value, points};
 use super::text::signed;
 use super::{Coverage, DataReport, Harm, Pairs, Pinned, Share, Verdict, plots};
 
@@ -134,11 +134,11 @@ fn checks(verdict: &Verdict) -> Vec<Vec<String>> {
     let any = verdict.superiority.iter().any(|one| one.passed);
     rows.extend(verdict.superiority.iter().map(|one| {
         let found = format!(
-            "{} won, {} lost, p = {}, by Holm {}",
+            "{} won, {} lost, {}, by Holm {}",
             one.pairs.won,
             one.pairs.lost,
             p_text(one.p),
-            p_text(one.p_holm)
+            p_value(one.p_holm)
         );
         let name = format!("Better on {}", escape(&one.slice));
         row(
@@ -223,8 +223,8 @@ fn classes(verdict: &Verdict) -> String {
             grouped(class.pairs.won),
             grouped(class.pairs.lost),
             signed(-class.drop),
-            p_text(class.p),
-            p_text(class.p_holm),
+            p_value(class.p),
+            p_value(class.p_holm),
             seen,
             mark(!class.blocked),
         ]
@@ -256,7 +256,7 @@ fn data(report: &DataReport) -> String {
             grouped(source.disagreements),
             grouped(source.contradicted),
             percent(source.others),
-            p_text(source.p_holm),
+            p_value(source.p_holm),
             mark(!source.suspicious),
         ]
     };
@@ -284,7 +284,7 @@ fn data(report: &DataReport) -> String {
     let ranked: Vec<Vec<String>> = suspects.ranked.iter().take(SUSPECTS).map(suspect).collect();
     let lead = format!(
         "<p class=\"note-line\">{} of {} judged labels differ from the champion's answer, and {} contradict it (at least \
-         {} of all, p = {}). Of its {} mistakes on trusted images {} would look so; at most {} were to be expected.</p>\n",
+         {} of all, {}). Of its {} mistakes on trusted images {} would look so; at most {} were to be expected.</p>\n",
         grouped(suspects.disagreements),
         grouped(suspects.judged),
         grouped(suspects.contradicted),
@@ -365,7 +365,7 @@ fn sets(all: &[Coverage]) -> String {
             percent(one.band),
             format!("{:.2}", one.set_size),
             format!("{:.4}", one.threshold),
-            p_text(one.p_holm),
+            p_value(one.p_holm),
             if one.decides {
                 mark(one.passed)
             } else {

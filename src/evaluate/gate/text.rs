@@ -1,7 +1,7 @@
 //! A verdict for a terminal.
 
 use super::super::numbers::{counted, grouped, percent, range, shortened};
-use super::checks::{p_text, points};
+use super::checks::{p_text, p_value, points};
 use super::{Harm, Share, Superiority, Verdict};
 
 /// Longest name that is shown whole.
@@ -100,7 +100,7 @@ fn quality(verdict: &Verdict) -> String {
 fn superiority(all: &[Superiority]) -> String {
     let line = |one: &Superiority| {
         format!(
-            "better on         {}: {} won, {} lost, p = {}  {}\n",
+            "better on         {}: {} won, {} lost, {}  {}\n",
             shortened(&one.slice, LABEL),
             one.pairs.won,
             one.pairs.lost,
@@ -152,7 +152,7 @@ fn harm(all: &[Harm]) -> String {
             class.pairs.won,
             class.pairs.lost,
             signed(-class.drop),
-            p_text(class.p_holm),
+            p_value(class.p_holm),
             mark(!class.blocked)
         );
     }

@@ -98,7 +98,7 @@ pub(super) fn quarantine(examples: &[NewExample<'_>], sources: &[Source], kept: 
     }
     let note = |source: &Source| {
         format!(
-            "source {}: the champion contradicts {} of {} labels, {:.1} % of the other sources' (p = {}); all it gave \
+            "source {}: the champion contradicts {} of {} labels, {:.1} % of the other sources' ({}); all it gave \
              is left out",
             source.name,
             source.contradicted,

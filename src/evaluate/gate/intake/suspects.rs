@@ -175,7 +175,7 @@ impl Suspects {
     pub(super) fn failure(&self, rules: &DataRules) -> Option<String> {
         self.held.then(|| {
             format!(
-                "{} of {} labels contradict what the champion is sure of ({}, {} are allowed; p = {}): they wait for a \
+                "{} of {} labels contradict what the champion is sure of ({}, {} are allowed; {}): they wait for a \
                  person",
                 self.contradicted,
                 self.judged,
