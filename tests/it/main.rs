@@ -8,6 +8,8 @@ mod allocation;
 mod architecture;
 mod bench_load;
 mod contract;
+#[cfg(target_os = "linux")]
+mod crash;
 mod doctor;
 mod feedback;
 mod gate;
