@@ -46,13 +46,13 @@ fn every_item_of_many_threads_gets_its_own_logits() {
     for delay_us in [0, 200] {
         let engine = Arc::new(Engine::default());
         let model = Metrics::new(&[]).model(&"digits".parse().unwrap(), Version::FIRST);
-        let (batcher, workers) = Batcher::new(sized(8, delay_us, 64), &engine, 2, Arc::clone(&model));
+        let (batcher, workers) = Batcher::new(sized(8, delay_us, 128), &engine, 2, Arc::clone(&model));
         let submit = |n: u16| {
             let (item, receiver) = item(vec![f32::from(n), f32::from(Kind::Good as u8)], None);
             batcher.submit(item);
             (f32::from(n), receiver)
         };
-        // 2,000 each, 16 at a time, so that workers fall asleep between.
+        // 2,000 each, 16 at a time, so that workers fall asleep between. All are one client, which may have 96 places.
         let submitter = |thread: u16| {
             for window in 0..125 {
                 let first = thread * 2000 + window * 16;
