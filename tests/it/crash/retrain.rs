@@ -5,7 +5,7 @@ use std::process::{Output, Stdio};
 
 use image::{GrayImage, ImageFormat, Luma};
 use sconce::model::{ModelName, Spec, Version, Weights};
-use sconce::registry::{Action, Aliases, Manifest, Registry, WeightsFile, atomic};
+use sconce::registry::{Action, Aliases, Manifest, Registry, WeightsFile, atomic, carried_out};
 use sconce::retrain::Progress;
 use sconce::store::{self, Classes, Outcome, Sample, Store};
 use serde_json::{Value, json};
@@ -86,6 +86,7 @@ impl Drill {
             _ => panic!("{told}"),
         }
         self.is_old_or_new(folder, &told);
+        serves(folder, &told);
 
         let output = retrained(folder, None);
         let told = format!("{told} and then {output:?}");
@@ -106,7 +107,7 @@ impl Drill {
         true
     }
 
-    /// One of two versions answers, byte for byte, and there is no third.
+    /// There are the old version and the new one, byte for byte, and no third.
     fn is_old_or_new(&self, folder: &Path, told: &str) {
         let entry = registry(folder).entry(&name()).unwrap();
         assert!(
@@ -118,23 +119,36 @@ impl Drill {
             assert_eq!(&sha256(folder, *version), expected, "{told}");
             registry(folder).load(&name(), *version).unwrap();
         }
-        let champion = entry.aliases.champion.unwrap();
-        let listed = sconce(&["models", "list", "--models"])
-            .arg(folder.join("models"))
-            .output()
-            .unwrap();
-        assert_eq!(listed.status.code(), Some(0), "{told} {listed:?}");
-        let settings = ["engine.instances=1", "http.drain_delay_ms=0"];
-        let server = Server::ready(&folder.join("models"), &settings);
-        let (status, body) = server.predict();
-        assert_eq!(status, 200, "{told} {body}");
-        let body: Value = serde_json::from_str(&body).unwrap();
+        // The old one is the champion without a line that says so: it was the only one.
+        let [old, new] = self.champions;
+        let champion = entry.aliases.champion;
+        let changes = registry(folder).history(&name()).unwrap();
+        let mut carried_out = changes.iter().zip(carried_out(&changes, champion));
+        let promoted = carried_out.any(|(change, carried_out)| {
+            carried_out && (change.action, change.from, change.to) == (Action::Promote, Some(old), Some(new))
+        });
         assert_eq!(
-            body["model"]["version"].to_string(),
-            champion.to_string(),
-            "{told}"
+            champion,
+            Some(if promoted { new } else { old }),
+            "{changes:?} {told}"
         );
     }
+}
+
+/// The champion answers whoever starts a server now.
+fn serves(folder: &Path, told: &str) {
+    let models = folder.join("models");
+    let listed = sconce(&["models", "list", "--models"])
+        .arg(&models)
+        .output()
+        .unwrap();
+    assert_eq!(listed.status.code(), Some(0), "{told} {listed:?}");
+    let server = Server::ready(&models, &["engine.instances=1", "http.drain_delay_ms=0"]);
+    let (status, body) = server.predict();
+    assert_eq!(status, 200, "{told} {body}");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    let champion = aliases(folder).champion.unwrap().to_string();
+    assert_eq!(body["model"]["version"].to_string(), champion, "{told}");
 }
 
 /// A model that knows nothing, a dataset, and samples with labels.
