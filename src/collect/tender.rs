@@ -179,6 +179,7 @@ mod tests {
             subject: Subject::Prediction(id.parse().unwrap()),
             label,
             source: "s".parse().unwrap(),
+            key: None,
             confidence: None,
         };
         let classes = Classes::from([("digits".parse().unwrap(), 10)]);

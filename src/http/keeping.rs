@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Query;
-use axum::http::Uri;
+use axum::http::{Extensions, Uri};
 use serde::de::{DeserializeOwned, Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::State;
+use super::auth::Caller;
 use super::problem::{Kind, Problem, excerpt};
 use crate::model::ModelName;
 use crate::predict::{Predictor, ServedModel};
-use crate::store::{Classes, Outcome, Store, StoreError};
+use crate::store::{Classes, Key, Outcome, Store, StoreError};
 
 /// A class as a caller names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +53,25 @@ pub(super) fn classes(predictor: &Predictor) -> Classes {
 pub(super) fn labels(predictor: &Predictor, model: &ModelName) -> Vec<String> {
     let served = predictor.find(Some(model), None);
     served.map_or_else(|_| Vec::new(), |served| served.spec.labels.clone())
+}
+
+/// Said where labels or a decision come without a source and without a key.
+pub(super) const NO_SOURCE: &str = "it says whose word this is; only a key can stand for it";
+
+/// The key that a request came with, as the store keeps it.
+pub(super) fn caller(extensions: &Extensions) -> Option<Key> {
+    let caller = extensions.get::<Caller>()?;
+    let key = caller.id().as_str().parse();
+    Some(key.expect("the characters of a key's id are visible, and few"))
+}
+
+/// The source that is named, or else the key.
+pub(super) fn source(named: Option<&str>, key: Option<&Key>) -> Result<Key, Problem> {
+    match (named, key) {
+        (Some(named), _) => value("source", named),
+        (None, Some(key)) => Ok(key.clone()),
+        (None, None) => Err(Problem::new(Kind::InvalidInput, format!("source: {NO_SOURCE}"))),
+    }
 }
 
 /// The model that is named, or else the default one; it must be in service.

@@ -16,7 +16,10 @@ use config::Management;
 use problem::{Kind, Problem};
 
 mod activity;
+mod audit;
 pub mod auth;
+#[cfg(test)]
+mod captured;
 mod client;
 mod config;
 mod connection;
@@ -38,8 +41,8 @@ pub use config::Config;
 pub use networks::Networks;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
-use routes::need;
 pub use routes::{OPENAPI, ROUTES, router};
+use routes::{act, need};
 pub use serve::serve;
 
 /// Where the server stands between start and exit.

@@ -13,12 +13,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use super::audit::Audit;
 use super::auth::{Admission, Need, Standing};
 use super::client::Caller;
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
-use super::{Phase, ROUTES, need};
+use super::{Phase, ROUTES, act, need};
 use crate::telemetry::metrics::RouteMetrics;
 
 /// The layer's state: one per server.
@@ -26,6 +27,7 @@ use crate::telemetry::metrics::RouteMetrics;
 pub(super) struct Observer {
     state: Arc<super::State>,
     ids: Ids,
+    audit: Audit,
     routes: Vec<Observed>,
     /// Whatever matches no route.
     unmatched: Observed,
@@ -59,6 +61,7 @@ impl Observer {
             routes: ROUTES.iter().map(known).collect(),
             unmatched: observed(UNMATCHED, Need::Nothing),
             ids: Ids::new(),
+            audit: Audit::new(),
             state,
         })
     }
@@ -84,17 +87,29 @@ pub(super) async fn observe(
         Some(caller) => caller.id = id,
         None => drop(request.extensions_mut().insert(Caller { peer: None, id })),
     }
-    let (admitted, standing): Admission = observer.state.auth.admit(seen.route.need, request.headers());
-    let mut response = match admitted {
-        Ok(key) => {
-            key.map(|key| request.extensions_mut().insert(key));
-            let answer = catch_panic(next.run(request)).await;
-            answer.unwrap_or_else(|| {
-                Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
-            })
-        }
-        Err(problem) => problem.into_response(),
+    let mut act = act(request.method().as_str(), seen.route.path).map(|name| {
+        observer
+            .audit
+            .begin(name, seen.route.path, &mut request, &seen.id)
+    });
+    let Admission {
+        key,
+        standing,
+        refused,
+    } = observer.state.auth.admit(seen.route.need, request.headers());
+    if let Some(key) = key {
+        act.iter_mut().for_each(|act| act.by(&key));
+        request.extensions_mut().insert(key);
+    }
+    let mut response = match refused {
+        Some(problem) => problem.into_response(),
+        None => catch_panic(next.run(request)).await.unwrap_or_else(|| {
+            Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
+        }),
     };
+    if let Some(act) = act {
+        act.end(&response);
+    }
     seen.mark(response.headers_mut(), standing);
     seen.end(response.status().as_u16());
     response
@@ -208,9 +223,6 @@ fn method(method: &Method) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::Mutex;
-
     use axum::Router;
     use axum::body::Body;
     use axum::routing::get;
@@ -220,7 +232,7 @@ mod tests {
     use super::*;
 
     use crate::http::Config;
-
+    use crate::http::captured::{Lines, log_to};
     use crate::telemetry::Metrics;
 
     /// `/docs` answers, `/metrics` panics and `/` never answers.
@@ -275,45 +287,20 @@ mod tests {
         assert!(text.contains(line), "{text}");
     }
 
-    /// A log in memory.
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    fn log_to(lines: &Lines) -> tracing::Dispatch {
-        let lines = lines.clone();
-        tracing_subscriber::fmt()
-            .json()
-            .flatten_event(true)
-            .with_env_filter("sconce=debug")
-            .with_writer(move || lines.clone())
-            .finish()
-            .into()
-    }
-
     /// The one event of a request.
     async fn logged(request: Request) -> serde_json::Value {
         let lines = Lines::default();
-        let log = log_to(&lines);
+        let log = log_to(&lines, "sconce=debug");
         // While there is only one, another test's thread that meets an event first, and has no log itself, would switch
         // it off for all.
-        let _another = log_to(&Lines::default());
+        let _another = log_to(&Lines::default(), "sconce=debug");
         let guard = tracing::dispatcher::set_default(&log);
         let answer = observed().1.oneshot(request).await;
         drop(guard);
         answer.unwrap();
-        let lines = lines.0.lock().unwrap().clone();
-        serde_json::from_slice(&lines).expect("one event")
+        let mut events = lines.events();
+        assert_eq!(events.len(), 1);
+        events.remove(0)
     }
 
     #[tokio::test]

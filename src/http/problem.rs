@@ -261,6 +261,8 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).expect("a map of strings and a number always serialises");
         let content_type = HeaderValue::from_static("application/problem+json");
         let mut response = (self.kind.status(), [(header::CONTENT_TYPE, content_type)], body).into_response();
+        // What the log calls it.
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         if let Some(challenge) = self.kind.challenge() {
             let challenge = HeaderValue::from_static(challenge);

@@ -271,6 +271,7 @@ mod tests {
                 image: image.into(),
                 label: 1,
                 source: "s".parse().unwrap(),
+                key: None,
             };
             let classes = Classes::from([(model.clone(), 10)]);
             store.sample(&sample, &classes, at_ms).await.unwrap();

@@ -18,10 +18,11 @@ pub(super) type Db = Sqlite;
 pub(super) type Writing = Transaction<'static, Db>;
 
 /// The forms of the database in order; the form's number is its place, from 1. One that was released is never changed.
-const FORMS: [&str; 3] = [
+const FORMS: [&str; 4] = [
     include_str!("schema/0001.sql"),
     include_str!("schema/0002.sql"),
     include_str!("schema/0003.sql"),
+    include_str!("schema/0004.sql"),
 ];
 
 /// Readers never wait for a writer; writers wait for each other for so long.

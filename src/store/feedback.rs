@@ -27,6 +27,8 @@ pub struct Feedback {
     pub label: u32,
     /// Who says so.
     pub source: Key,
+    /// The id of the API key that it came with.
+    pub key: Option<Key>,
     /// How sure the source is, 0 to 1.
     pub confidence: Option<f64>,
 }
@@ -85,6 +87,7 @@ async fn take(
         model: &model,
         sha256,
         source: &feedback.source,
+        key: feedback.key.as_ref(),
         label: feedback.label,
         prediction,
         confidence: feedback.confidence,

@@ -25,7 +25,7 @@ pub enum Outcome {
     Unknown,
     /// The model has no class of this number.
     OutOfRange,
-    /// The source gave as many labels today as it may.
+    /// The key, or without one the source, gave as many labels today as it may.
     OverQuota,
     /// The image was erased: nothing of it is kept again.
     Erased,
@@ -59,16 +59,24 @@ pub(super) struct Label<'a> {
     pub(super) model: &'a ModelName,
     pub(super) sha256: Digest,
     pub(super) source: &'a Key,
+    pub(super) key: Option<&'a Key>,
     pub(super) label: u32,
     pub(super) prediction: Option<&'a Key>,
     pub(super) confidence: Option<f64>,
 }
 
-/// How many labels each source has given on the day of `now_ms`.
+/// How many labels each giver has given on the day of `now_ms`.
 pub(super) struct Quota {
     now_ms: i64,
     limit: i64,
-    used: HashMap<Key, i64>,
+    used: HashMap<Giver, i64>,
+}
+
+/// Who is counted: the key, since a caller may name any source; without one the source.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Giver {
+    Key(Key),
+    Source(Key),
 }
 
 impl Quota {
@@ -77,22 +85,36 @@ impl Quota {
         Self { now_ms, limit, used }
     }
 
-    /// Counts one more of `source`, unless that is too many.
-    async fn take(&mut self, writing: &mut Writing, source: &Key) -> Result<bool, StoreError> {
-        let used = match self.used.get(source) {
+    /// Counts one more of the label's giver, unless that is too many.
+    async fn take(&mut self, writing: &mut Writing, label: &Label<'_>) -> Result<bool, StoreError> {
+        let giver = match label.key {
+            Some(key) => Giver::Key(key.clone()),
+            None => Giver::Source(label.source.clone()),
+        };
+        let used = match self.used.get(&giver) {
             Some(&used) => used,
-            None => self.count(writing, source).await?,
+            None => self.count(writing, &giver).await?,
         };
         let fits = used < self.limit;
-        self.used.insert(source.clone(), used + i64::from(fits));
+        self.used.insert(giver, used + i64::from(fits));
         Ok(fits)
     }
 
-    async fn count(&self, writing: &mut Writing, source: &Key) -> Result<i64, StoreError> {
+    async fn count(&self, writing: &mut Writing, giver: &Giver) -> Result<i64, StoreError> {
         let day = self.now_ms.div_euclid(DAY_MS);
-        let counted = "SELECT COUNT(*) FROM labels WHERE source = $1 AND at_ms >= $2 AND at_ms < $3";
+        let (counted, name) = match giver {
+            Giver::Key(key) => (
+                "SELECT COUNT(*) FROM labels WHERE api_key = $1 AND at_ms >= $2 AND at_ms < $3",
+                key,
+            ),
+            Giver::Source(source) => (
+                "SELECT COUNT(*) FROM labels \
+                 WHERE source = $1 AND api_key IS NULL AND at_ms >= $2 AND at_ms < $3",
+                source,
+            ),
+        };
         let count = sqlx::query_scalar(counted)
-            .bind(source.as_str())
+            .bind(name.as_str())
             .bind(day.saturating_mul(DAY_MS))
             .bind(day.saturating_add(1).saturating_mul(DAY_MS))
             .fetch_one(&mut **writing)
@@ -116,7 +138,7 @@ pub(super) async fn add(
     if is_there(writing, label).await? {
         return Ok(Outcome::Duplicate);
     }
-    if !quota.take(writing, label.source).await? {
+    if !quota.take(writing, label).await? {
         return Ok(Outcome::OverQuota);
     }
     insert(writing, label, quota.now_ms).await?;
@@ -150,8 +172,8 @@ async fn is_there(writing: &mut Writing, label: &Label<'_>) -> Result<bool, Stor
 
 /// Writes the row; one that is there already stays as it is.
 pub(super) async fn insert(writing: &mut Writing, label: &Label<'_>, now_ms: i64) -> Result<(), StoreError> {
-    let row = "INSERT INTO labels (model, sha256, source, label, prediction, confidence, at_ms) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (model, sha256, source, label) DO NOTHING";
+    let row = "INSERT INTO labels (model, sha256, source, label, prediction, confidence, at_ms, api_key) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (model, sha256, source, label) DO NOTHING";
     sqlx::query(row)
         .bind(label.model.as_str())
         .bind(label.sha256.to_string())
@@ -160,6 +182,7 @@ pub(super) async fn insert(writing: &mut Writing, label: &Label<'_>, now_ms: i64
         .bind(label.prediction.map(Key::as_str))
         .bind(label.confidence)
         .bind(now_ms)
+        .bind(label.key.map(Key::as_str))
         .execute(&mut **writing)
         .await?;
     Ok(())

@@ -10,7 +10,8 @@ pub struct Example {
     pub sha256: Digest,
     /// Its class, from 0.
     pub label: u32,
-    /// Who said so; the first by name where several agree.
+    /// Who said so: `key:` and the id of the API key that it came with, since a caller may name any source; without a key the
+    /// source. The first by name where several agree.
     pub source: Key,
     /// When it was first said, in Unix milliseconds.
     pub at_ms: i64,
@@ -25,7 +26,8 @@ impl Store {
         after: Option<&Digest>,
         limit: usize,
     ) -> Result<Vec<Example>, StoreError> {
-        let sought = "SELECT sha256, label, MIN(source), MIN(at_ms) FROM judged \
+        let sought = "SELECT sha256, label, \
+                      MIN(CASE WHEN api_key IS NULL THEN source ELSE 'key:' || api_key END), MIN(at_ms) FROM judged \
                       WHERE model = $1 AND sha256 > $2 AND state = 'accepted' \
                       AND EXISTS (SELECT 1 FROM images i WHERE i.sha256 = judged.sha256) \
                       GROUP BY sha256, label ORDER BY sha256 LIMIT $3";

@@ -25,6 +25,8 @@ pub struct Judged {
     pub label: u32,
     /// Who said so.
     pub source: Key,
+    /// The id of the API key that it came with.
+    pub key: Option<Key>,
     /// How sure the source is, 0 to 1.
     pub confidence: Option<f64>,
     /// Since when, in Unix milliseconds.
@@ -51,6 +53,8 @@ pub struct Decision {
     pub label: Option<u32>,
     /// Who decides.
     pub source: Key,
+    /// The id of the API key that it came with.
+    pub key: Option<Key>,
 }
 
 /// How many labels are alike.
@@ -60,11 +64,16 @@ pub struct Count {
     pub label: u32,
     /// Who said so.
     pub source: Key,
+    /// The id of the API key that they came with.
+    pub key: Option<Key>,
     /// How they stand.
     pub state: State,
     /// How many.
     pub labels: u64,
 }
+
+/// sha256, label, source, confidence, time and key.
+type Row = (String, i64, String, Option<f64>, i64, Option<String>);
 
 impl Store {
     /// Images of `model` whose labels disagree, by sha256: the `limit` (at most [`super::MAX_PAGE`]) that follow `after`.
@@ -74,20 +83,21 @@ impl Store {
         after: Option<&Digest>,
         limit: usize,
     ) -> Result<Vec<Conflict>, StoreError> {
-        let sought = "SELECT sha256, label, source, confidence, at_ms FROM judged WHERE model = $1 AND sha256 IN (\
+        let sought = "SELECT sha256, label, source, confidence, at_ms, api_key FROM judged WHERE model = $1 AND sha256 IN (\
                       SELECT DISTINCT sha256 FROM judged WHERE model = $1 AND sha256 > $2 AND state = 'quarantined' \
                       ORDER BY sha256 LIMIT $3) ORDER BY sha256, source, label";
-        let rows: Vec<(String, i64, String, Option<f64>, i64)> = sqlx::query_as(sought)
+        let rows: Vec<Row> = sqlx::query_as(sought)
             .bind(model.as_str())
             .bind(after.map(Digest::to_string).unwrap_or_default())
             .bind(page(limit))
             .fetch_all(&self.pool)
             .await?;
         let mut conflicts: Vec<Conflict> = Vec::new();
-        for (sha256, label, source, confidence, at_ms) in rows {
+        for (sha256, label, source, confidence, at_ms, key) in rows {
             let judged = Judged {
                 label: number(label)?,
                 source: parsed(&source)?,
+                key: key.as_deref().map(parsed).transpose()?,
                 confidence,
                 at_ms,
             };
@@ -124,15 +134,16 @@ impl Store {
         if labels == 0 {
             return Ok(false);
         }
-        let row = "INSERT INTO decisions (model, sha256, label, source, at_ms) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (model, sha256) DO UPDATE \
-                   SET label = excluded.label, source = excluded.source, at_ms = excluded.at_ms";
+        let row = "INSERT INTO decisions (model, sha256, label, source, at_ms, api_key) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (model, sha256) DO UPDATE SET label = excluded.label, \
+                   source = excluded.source, at_ms = excluded.at_ms, api_key = excluded.api_key";
         sqlx::query(row)
             .bind(decision.model.as_str())
             .bind(decision.sha256.to_string())
             .bind(decision.label.map(i64::from))
             .bind(decision.source.as_str())
             .bind(now_ms)
+            .bind(decision.key.as_ref().map(Key::as_str))
             .execute(&mut *writing)
             .await?;
         if let Some(label) = decision.label {
@@ -141,6 +152,7 @@ impl Store {
                 model: &decision.model,
                 sha256: decision.sha256,
                 source: &decision.source,
+                key: decision.key.as_ref(),
                 label,
                 prediction: None,
                 confidence: None,
@@ -151,18 +163,20 @@ impl Store {
         Ok(true)
     }
 
-    /// How many labels of `model` there are by label, source and state, in this order.
+    /// How many labels of `model` there are by label, source, key and state, in this order; those without a key first.
     pub async fn counts(&self, model: &ModelName) -> Result<Vec<Count>, StoreError> {
-        let counted = "SELECT label, source, state, COUNT(*) FROM judged WHERE model = $1 \
-                       GROUP BY label, source, state ORDER BY label, source, state";
-        let rows: Vec<(i64, String, String, i64)> = sqlx::query_as(counted)
+        let counted = "SELECT label, source, api_key, state, COUNT(*) FROM judged WHERE model = $1 \
+                       GROUP BY label, source, api_key, state \
+                       ORDER BY label, source, COALESCE(api_key, ''), state";
+        let rows: Vec<(i64, String, Option<String>, String, i64)> = sqlx::query_as(counted)
             .bind(model.as_str())
             .fetch_all(&self.pool)
             .await?;
-        let count = |(label, source, state, labels): (i64, String, String, i64)| {
+        let count = |(label, source, key, state, labels): (i64, String, Option<String>, String, i64)| {
             Ok(Count {
                 label: number(label)?,
                 source: parsed(&source)?,
+                key: key.as_deref().map(parsed).transpose()?,
                 state: parsed(&state)?,
                 labels: labels.unsigned_abs(),
             })

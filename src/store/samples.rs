@@ -17,6 +17,8 @@ pub struct Sample {
     pub label: u32,
     /// Who says so.
     pub source: Key,
+    /// The id of the API key that it came with.
+    pub key: Option<Key>,
 }
 
 impl Store {
@@ -42,6 +44,7 @@ impl Store {
             model: &sample.model,
             sha256,
             source: &sample.source,
+            key: sample.key.as_ref(),
             label: sample.label,
             prediction: None,
             confidence: None,

@@ -60,10 +60,15 @@ impl Config {
     fn env_filter(&self) -> Result<EnvFilter, LoggingError> {
         let directives = directives(&self.filter)?;
         // Without patterns: one could grow to any size in memory, and a log's fields are told by their plain text.
-        EnvFilter::builder()
+        let filter = EnvFilter::builder()
             .with_regex(false)
             .parse(directives)
-            .map_err(|e| LoggingError::Filter(e.to_string()))
+            .map_err(|e| LoggingError::Filter(e.to_string()))?;
+        if self.filter.contains(AUDIT) {
+            return Ok(filter);
+        }
+        let always = format!("{AUDIT}=info").parse();
+        Ok(filter.add_directive(always.expect("a target and a level make a directive")))
     }
 }
 
@@ -80,6 +85,26 @@ fn directives(filter: &str) -> Result<String, LoggingError> {
         Some(odd) => told(format!("directives hold no {odd:?}; sconce=debug,warn is one")),
         None => Ok(trimmed.join(",")),
     }
+}
+
+/// The target of administrative acts: they are told whatever the filter says, unless it names them.
+const AUDIT: &str = "audit";
+/// Most characters of a caller's own text in a line.
+const MAX_CHARS: usize = 128;
+
+/// A caller's text as a line may hold it: cut to 128 characters, with whatever a terminal or a reader of lines would obey
+/// escaped.
+pub fn clipped(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut clipped: String = chars
+        .by_ref()
+        .take(MAX_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if chars.next().is_some() {
+        clipped.push('…');
+    }
+    clipped
 }
 
 /// Starts logging to standard error for the whole process.
@@ -124,6 +149,42 @@ mod tests {
     }
 
     #[test]
+    fn a_callers_text_is_cut_and_escaped() {
+        let check = |text: &str, expected: &str| assert_eq!(clipped(text), expected);
+        check("", "");
+        check("anna, at the scanner", "anna, at the scanner");
+        check("größe", "größe");
+        check("a\nb\r\t\0", "a\\nb\\r\\t\\0");
+        check("\u{1b}[2J\u{202e}", "\\u{1b}[2J\\u{202e}");
+        check(&"x".repeat(128), &"x".repeat(128));
+        check(&"ä".repeat(129), &("ä".repeat(128) + "…"));
+    }
+
+    #[test]
+    fn acts_are_told_unless_the_filter_names_them() {
+        let check = |filter: &str, expected: bool| {
+            let config = Config {
+                filter: filter.to_owned(),
+                ..Config::default()
+            };
+            let log = tracing_subscriber::fmt()
+                .with_env_filter(config.env_filter().unwrap())
+                .with_writer(std::io::sink)
+                .finish();
+            // Asked by the layer itself: what a call site remembers is shared with other tests.
+            let told = tracing::subscriber::with_default(
+                log,
+                || tracing::enabled!(target: "audit", tracing::Level::INFO),
+            );
+            assert_eq!(told, expected, "{filter}");
+        };
+        check("off", true);
+        check("sconce=warn", true);
+        check("info", true);
+        check("info,audit=off", false);
+    }
+
+    #[test]
     fn a_filter_is_checked_before_anything_starts() {
         assert!(Config::default().check().is_ok());
         for good in [
@@ -149,7 +210,9 @@ mod tests {
             ..Config::default()
         };
         let filter = config.env_filter().unwrap().to_string();
-        assert_eq!(filter, "sconce=debug,warn");
+        let mut directives: Vec<&str> = filter.split(',').collect();
+        directives.sort_unstable();
+        assert_eq!(directives, ["audit=info", "sconce=debug", "warn"]);
     }
 
     #[test]

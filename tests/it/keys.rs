@@ -198,6 +198,89 @@ fn a_running_server_takes_new_keys_and_lets_old_ones_go() {
 }
 
 #[test]
+fn labels_carry_the_key_that_they_came_with() {
+    let (folder, place) = (models(), tempfile::tempdir().unwrap());
+    let file = place.path().join("keys");
+    let file = file.to_str().unwrap();
+    let giver = &keys(&[
+        "new",
+        "--id",
+        "scanner-3",
+        "--scopes",
+        "feedback",
+        "--append",
+        file,
+    ])[0];
+    let admin = &keys(&["new", "--id", "root", "--scopes", "admin", "--append", file])[0];
+    let store = format!("store.folder={}", place.path().join("data").display());
+    let settings = [&store, &format!("auth.keys_file={file}"), "http.drain_delay_ms=0"];
+    let server = Server::ready(folder.path(), &settings);
+    let ask = |method: &str, path: &str, token: &str, kind: &str, body: &[u8]| {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let (status, answer) = server.ask(&head, body);
+        contract::check(method, path, status, answer.as_bytes());
+        (status, serde_json::from_str::<Value>(&answer).unwrap())
+    };
+    let mut form = b"--XX\r\nContent-Disposition: form-data; name=\"label\"\r\n\r\na\r\n".to_vec();
+    form.extend_from_slice(b"--XX\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\n");
+    form.extend_from_slice(&image());
+    form.extend_from_slice(b"\r\n--XX--\r\n");
+    let kind = "multipart/form-data; boundary=XX";
+    let (status, sample) = ask("POST", "/v1/samples", giver, kind, &form);
+    assert_eq!(status, 201, "{sample}");
+    let sha256 = sample["samples"][0]["sha256"].as_str().unwrap();
+    let entry = format!(r#"{{"sha256": "{sha256}", "model": "tiny", "label": 1, "source": "bob"}}"#);
+    let (status, outcome) = ask(
+        "POST",
+        "/v1/feedback",
+        giver,
+        "application/json",
+        entry.as_bytes(),
+    );
+    assert_eq!((status, &outcome["outcome"]), (201, &"quarantined".into()));
+
+    let (status, _) = ask("GET", "/v1/feedback/quarantine", giver, "x/x", b"");
+    assert_eq!(status, 403);
+    let (status, page) = ask("GET", "/v1/feedback/quarantine", admin, "x/x", b"");
+    assert_eq!(status, 200, "{page}");
+    let labels = page["conflicts"][0]["labels"].as_array().unwrap();
+    let told: Vec<_> = labels
+        .iter()
+        .map(|label| (&label["source"], &label["key"]))
+        .collect();
+    let key = Value::from("scanner-3");
+    assert_eq!(told, [(&Value::from("bob"), &key), (&key, &key)]);
+    let decision = format!(r#"{{"sha256": "{sha256}", "model": "tiny", "label": 0}}"#);
+    let decided = ask(
+        "POST",
+        "/v1/feedback/decisions",
+        admin,
+        "application/json",
+        decision.as_bytes(),
+    );
+    assert_eq!(decided.0, 200, "{}", decided.1);
+    let (_, summary) = ask("GET", "/v1/feedback/summary", admin, "x/x", b"");
+    let sources = summary["counts"].as_array().unwrap().iter();
+    let sources: Vec<_> = sources
+        .map(|count| (&count["source"], &count["key"], &count["state"]))
+        .collect();
+    let root = Value::from("root");
+    let (accepted, overruled) = (Value::from("accepted"), Value::from("overruled"));
+    assert_eq!(
+        sources,
+        [
+            (&root, &root, &accepted),
+            (&key, &key, &accepted),
+            (&Value::from("bob"), &key, &overruled)
+        ]
+    );
+}
+
+#[test]
 fn keys_that_are_not_right_end_the_start_before_a_port_is_bound() {
     let folder = models();
     let check = |setting: &str, part: &str| {

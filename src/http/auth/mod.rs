@@ -22,7 +22,7 @@ mod quota;
 
 pub use key::{KeyEntry, KeyError, KeyHash, KeyId, Scope, Token};
 pub use keys::append;
-pub(super) use quota::Standing;
+pub(super) use quota::{Bucket, Standing};
 
 /// The keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,8 +69,16 @@ pub struct Auth {
 #[derive(Clone, Debug)]
 pub(super) struct Caller(Arc<ApiKey>);
 
-/// What is decided of a request, with what its key has left.
-pub(super) type Admission = (Result<Option<Caller>, Problem>, Option<Standing>);
+/// What is decided of a request.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    /// The key, where one was needed and is known.
+    pub(super) key: Option<Caller>,
+    /// What the key has left.
+    pub(super) standing: Option<Standing>,
+    /// Why it may not go on.
+    pub(super) refused: Option<Problem>,
+}
 
 /// The header that carries a key where `Authorization` is another's.
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -207,33 +215,30 @@ impl Auth {
 
     /// Whether a request with these headers may go where `need` is asked, and the key that it comes with.
     pub(super) fn admit(&self, need: Need, headers: &HeaderMap) -> Admission {
+        let mut admission = Admission::default();
         if !self.on || need == Need::Nothing {
-            return (Ok(None), None);
+            return admission;
         }
         let key = token(headers).and_then(|token| self.keys.load().find(token).map(Arc::clone));
         let Some(key) = key else {
             self.metrics.access.count(Access::Unauthorized, None);
-            return (Err(unauthorized()), None);
+            admission.refused = Some(unauthorized());
+            return admission;
         };
-        let count = |access| self.metrics.access.count(access, Some(&key.series));
         let now = u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let standing = match key.bucket.as_ref().map(|bucket| bucket.take(now)) {
-            None => None,
-            Some(Ok(standing)) => Some(standing),
-            Some(Err(standing)) => {
-                count(Access::OverQuota);
-                return (Err(over_quota(standing.wait)), Some(standing));
+        let taken = key.bucket.as_ref().map(|bucket| bucket.take(now));
+        let (access, refused) = match (taken, need) {
+            (Some(Err(standing)), _) => (Access::OverQuota, Some(over_quota(standing.wait))),
+            (_, Need::Key(scope)) if !key.scopes.allow(scope) => {
+                (Access::WrongScope, Some(wrong_scope(scope)))
             }
+            _ => (Access::Admitted, None),
         };
-        match need {
-            Need::Key(scope) if !key.scopes.allow(scope) => {
-                count(Access::WrongScope);
-                (Err(wrong_scope(scope)), standing)
-            }
-            _ => {
-                count(Access::Admitted);
-                (Ok(Some(Caller(key))), standing)
-            }
+        self.metrics.access.count(access, Some(&key.series));
+        Admission {
+            key: Some(Caller(key)),
+            standing: taken.map(|taken| taken.unwrap_or_else(|left| left)),
+            refused,
         }
     }
 }

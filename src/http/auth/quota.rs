@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// A bucket of `burst` requests that fills at a steady rate. Times are nanoseconds since any fixed moment.
 #[derive(Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Between two requests at the steady rate.
     interval: u64,
     burst: u32,
@@ -28,7 +28,7 @@ pub(crate) struct Standing {
 
 impl Bucket {
     /// `per_second` is 0.001 to 1,000,000, so that no time here passes 2⁶³ ns.
-    pub(super) fn new(per_second: f64, burst: u32) -> Self {
+    pub(crate) fn new(per_second: f64, burst: u32) -> Self {
         Self {
             interval: (1e9 / per_second) as u64,
             burst,
@@ -42,7 +42,7 @@ impl Bucket {
     }
 
     /// Takes one request out, or tells how long until there is one. What is refused costs nothing.
-    pub(super) fn take(&self, now: u64) -> Result<Standing, Standing> {
+    pub(crate) fn take(&self, now: u64) -> Result<Standing, Standing> {
         let capacity = self.interval.saturating_mul(self.burst.into());
         let after = |full_at: u64| full_at.max(now).saturating_add(self.interval);
         let fits = |full_at: u64| Some(after(full_at)).filter(|after| after - now <= capacity);

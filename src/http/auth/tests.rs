@@ -38,8 +38,9 @@ fn headers(fields: &[(&str, &str)]) -> HeaderMap {
 }
 
 fn asked(auth: &Auth, need: Need, fields: &[(&str, &str)]) -> Result<String, Problem> {
-    let admitted = auth.admit(need, &headers(fields)).0;
-    admitted.map(|caller| caller.map_or_else(|| "nobody".to_owned(), |caller| caller.id().to_string()))
+    let Admission { key, refused, .. } = auth.admit(need, &headers(fields));
+    let caller = key.map_or_else(|| "nobody".to_owned(), |key| key.id().to_string());
+    refused.map_or(Ok(caller), Err)
 }
 
 #[test]
@@ -166,26 +167,30 @@ fn a_key_has_its_quota_and_is_told_of_it() {
     };
     let (_, auth) = loaded(vec![limited, entry("bob", &[Scope::Predict])]);
     let ask = |need, id| auth.admit(need, &headers(&[("x-api-key", id)]));
-    let (admitted, standing) = ask(Need::AnyKey, "ann");
-    assert!(admitted.is_ok());
-    assert_eq!(standing.unwrap().left, 1);
+    let first = ask(Need::AnyKey, "ann");
+    assert_eq!((first.refused, first.standing.unwrap().left), (None, 1));
     // What its scope does not allow counts as well.
-    let (refused, standing) = ask(Need::Key(Scope::Admin), "ann");
+    let second = ask(Need::Key(Scope::Admin), "ann");
     assert_eq!(
-        (refused.unwrap_err().kind, standing.unwrap().left),
+        (second.refused.unwrap().kind, second.standing.unwrap().left),
         (Kind::WrongScope, 0)
     );
-    let (refused, standing) = ask(Need::AnyKey, "ann");
-    let (problem, standing) = (refused.unwrap_err(), standing.unwrap());
-    assert_eq!((problem.kind, standing.left), (Kind::RateLimited, 0));
+    // Who is refused is known all the same.
+    assert_eq!(second.key.unwrap().id().as_str(), "ann");
+    let third = ask(Need::AnyKey, "ann");
+    let problem = third.refused.unwrap();
+    assert_eq!(
+        (problem.kind, third.standing.unwrap().left),
+        (Kind::RateLimited, 0)
+    );
     let wait = problem.retry_after.unwrap();
     assert!(
         wait <= Duration::from_secs(1000) && wait > Duration::from_secs(900),
         "{wait:?}"
     );
-    assert_eq!(ask(Need::AnyKey, "bob").1, None);
+    assert_eq!(ask(Need::AnyKey, "bob").standing, None);
     // Open routes stay open.
-    assert!(ask(Need::Nothing, "ann").0.is_ok());
+    assert_eq!(ask(Need::Nothing, "ann").refused, None);
 }
 
 /// Publishes the lines, so that the file is another one.

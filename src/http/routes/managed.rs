@@ -9,6 +9,7 @@ use axum::http::header::ORIGIN;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
+use crate::http::audit::Note;
 use crate::http::auth::Caller;
 use crate::http::problem::{Kind, Problem};
 use crate::http::{Phase, State, draining, starting};
@@ -48,6 +49,11 @@ fn refused(state: &State, headers: &HeaderMap, has_key: bool) -> Option<Problem>
         Phase::Starting => Some(starting()),
         Phase::Draining | Phase::Closing => Some(draining()),
     }
+}
+
+/// Where a handler notes what the line of its act shall tell.
+pub(super) fn noted(request: &Request) -> Note {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// The model and the rest of a path of two parts.

@@ -82,6 +82,24 @@ pub(super) fn need(path: &str, state: &State) -> Need {
     }
 }
 
+/// What a route does for an administrator; `None` of one that only tells or is for others.
+pub(super) fn act(method: &str, path: &str) -> Option<&'static str> {
+    Some(match (method, path) {
+        ("POST", "/v1/models/{name}/promote") => "promote",
+        ("POST", "/v1/models/{name}/rollback") => "rollback",
+        ("PUT", "/v1/models/{name}/aliases/{alias}") => "alias",
+        ("POST", "/v1/models/{name}/versions/{version}/load") => "load",
+        ("POST", "/v1/models/{name}/versions/{version}/unload") => "unload",
+        ("POST", "/v1/feedback/decisions") => "decide",
+        ("DELETE", "/v1/data/{sha256}") => "erase",
+        ("POST", "/v1/retrain") => "retrain",
+        ("DELETE", "/v1/retrain/{id}") => "cancel",
+        ("POST", "/v1/retrain/{id}/pause") => "pause",
+        ("POST", "/v1/retrain/{id}/resume") => "resume",
+        _ => return None,
+    })
+}
+
 /// Answers every request.
 pub fn router(state: Arc<State>) -> Router {
     let observer = Observer::new(Arc::clone(&state));
@@ -130,6 +148,19 @@ async fn other_method() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_an_administrator_changes_is_an_act_and_nothing_else_is() {
+        let state = State::new(
+            crate::http::Config::default(),
+            &crate::telemetry::Metrics::new(&[]),
+            tokio::sync::watch::channel(crate::http::Phase::Ready).1,
+        );
+        for (method, path) in ROUTES {
+            let changes = need(path, &state) == Need::Key(Scope::Admin) && *method != "GET";
+            assert_eq!(act(method, path).is_some(), changes, "{method} {path}");
+        }
+    }
 
     /// axum tells its paths only by its `Debug` text, where each stands in quotes, one of its own among them.
     #[test]

@@ -8,7 +8,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::managed::named_pair;
+use super::managed::{named_pair, noted};
 use super::models::named;
 use crate::http::problem::{Kind, Problem, excerpt};
 use crate::http::{State, forms};
@@ -62,7 +62,10 @@ async fn promote(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<Changed>, Problem> {
+    let note = noted(&request);
     let (name, asked) = (named(path)?, document::<Promote>(&state, request).await?);
+    note.version(&asked.version);
+    note.by(&asked.by);
     let step = Step::Promote {
         version: asked.version,
         force: asked.force,
@@ -75,7 +78,9 @@ async fn rollback(
     path: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Json<Changed>, Problem> {
+    let note = noted(&request);
     let (name, asked) = (named(path)?, document::<Rollback>(&state, request).await?);
+    note.by(&asked.by);
     change(&state, name, (asked.by, asked.reason), Step::Rollback).await
 }
 
@@ -86,7 +91,13 @@ async fn set_alias(
 ) -> Result<Json<Changed>, Problem> {
     let (name, alias) = named_pair(path)?;
     let alias = alias_of(&alias)?;
+    let note = noted(&request);
     let asked = document::<SetAlias>(&state, request).await?;
+    match &asked.version {
+        Some(version) => note.version(version),
+        None => note.version(&"none"),
+    }
+    note.by(&asked.by);
     let step = Step::Alias(alias, asked.version);
     change(&state, name, (asked.by, asked.reason), step).await
 }

@@ -8,6 +8,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::managed::noted;
 use crate::collect::now_ms;
 use crate::http::keeping::{self, Label};
 use crate::http::problem::{Kind, Problem};
@@ -50,6 +51,8 @@ struct Said {
     name: String,
     source: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     confidence: Option<f64>,
     at_ms: i64,
 }
@@ -62,7 +65,7 @@ struct Decided {
     /// `null` is said, not left out.
     #[serde(deserialize_with = "said")]
     label: Option<Label>,
-    source: String,
+    source: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +94,8 @@ struct Counted {
     label: u32,
     name: String,
     source: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
     state: String,
     labels: u64,
 }
@@ -135,6 +140,7 @@ fn disputed(conflict: Conflict, names: &[String]) -> Disputed {
         label: judged.label,
         name: name(names, judged.label),
         source: judged.source.to_string(),
+        key: judged.key.as_ref().map(ToString::to_string),
         confidence: judged.confidence,
         at_ms: judged.at_ms,
     };
@@ -151,15 +157,21 @@ fn name(names: &[String], label: u32) -> String {
 
 async fn decide(extract::State(state): Shared, request: Request) -> Result<Json<Resolved>, Problem> {
     let (store, predictor) = (keeping::store(&state)?, state.predictor()?);
+    let note = noted(&request);
     let (head, body) = request.into_parts();
     let body = forms::json_body(&head.headers, body, &state.config).await?;
     let decided: Decided = keeping::json(&body)?;
+    let key = keeping::caller(&head.extensions);
+    note.model(decided.model.as_str());
+    note.image(&decided.sha256);
+    decided.source.iter().for_each(|source| note.by(source));
     let names = keeping::labels(predictor, &predictor.find(Some(&decided.model), None)?.name);
     let decision = Decision {
         model: decided.model,
         sha256: keeping::value("sha256", &decided.sha256)?,
         label: decided.label.map(|label| label.number(&names)),
-        source: keeping::value("source", &decided.source)?,
+        source: keeping::source(decided.source.as_deref(), key.as_ref())?,
+        key,
     };
     let classes = u32::try_from(names.len()).unwrap_or(u32::MAX);
     if decision.label.is_some_and(|label| label >= classes) {
@@ -205,6 +217,7 @@ fn counted(count: &Count, names: &[String]) -> Counted {
         label: count.label,
         name: name(names, count.label),
         source: count.source.to_string(),
+        key: count.key.as_ref().map(ToString::to_string),
         state: count.state.to_string(),
         labels: count.labels,
     }

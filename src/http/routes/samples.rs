@@ -54,14 +54,15 @@ async fn give(
     let asked: Asked = keeping::query(&head.uri)?;
     let form = forms::samples(&head.headers, body, &state.config).await?;
     let model = keeping::model(predictor, either("model", asked.model, form.model)?.as_deref())?;
+    let key = keeping::caller(&head.extensions);
     let source = either("source", asked.source, form.source)?;
-    let source = source.ok_or_else(|| invalid("source: it says whose labels these are"))?;
     let taker = Taker {
         store,
         predictor,
         classes: keeping::classes(predictor),
         names: keeping::labels(predictor, &model),
-        source: keeping::value("source", &source)?,
+        source: keeping::source(source.as_deref(), key.as_ref())?,
+        key,
         model,
         now_ms: now_ms(),
     };
@@ -104,6 +105,7 @@ struct Taker<'a> {
     classes: Classes,
     names: Vec<String>,
     source: Key,
+    key: Option<Key>,
     model: ModelName,
     now_ms: i64,
 }
@@ -118,6 +120,7 @@ impl Taker<'_> {
             image,
             label: keeping::class_of(label, &self.names),
             source: self.source.clone(),
+            key: self.key.clone(),
         };
         let outcome = self.store.sample(&sample, &self.classes, self.now_ms).await?;
         Ok((outcome, Digest::of(&sample.image)))

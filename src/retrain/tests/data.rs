@@ -127,6 +127,7 @@ fn what_cannot_be_read_is_left_out_and_counted() {
             image: b"no image".to_vec().into(),
             label: 1,
             source: "s".parse().unwrap(),
+            key: None,
         };
         let classes = Classes::from([(name(), 2)]);
         store.sample(&sample, &classes, NOW).await.unwrap();

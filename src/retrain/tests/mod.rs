@@ -144,6 +144,7 @@ impl Bench {
                     image: png(number).into(),
                     label: (number % 2) as u32,
                     source: format!("s{}", number % 3).parse().unwrap(),
+                    key: None,
                 };
                 let classes = Classes::from([(name(), 2)]);
                 assert_eq!(

@@ -79,7 +79,7 @@ async fn a_database_that_cannot_be_used_is_refused() {
     store.close().await;
     let error = Store::open(&config(folder.path())).await.unwrap_err();
     assert!(
-        matches!(error, StoreError::Newer { found: 7, known: 3 }),
+        matches!(error, StoreError::Newer { found: 7, known: 4 }),
         "{error:?}"
     );
 

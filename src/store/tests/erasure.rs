@@ -39,6 +39,7 @@ async fn what_was_erased_is_in_no_file() {
         sha256,
         label: Some(1),
         source: key("a-person"),
+        key: None,
     };
     assert!(store.resolve(&decision, 10, NOW).await.unwrap());
     let everything = [image, "first-id-0", "first-source", "second-source", "a-person"];

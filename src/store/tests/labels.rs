@@ -63,6 +63,89 @@ async fn a_batch_is_judged_in_its_order() {
     assert_eq!(outcomes, [Accepted, Unknown, Duplicate, Quarantined]);
 }
 
+/// What `feedback` is with a key.
+fn with_key(feedback: Feedback, id: &str) -> Feedback {
+    Feedback {
+        key: Some(key(id)),
+        ..feedback
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_kept_beside_the_source_and_stands_for_it_in_what_is_learnt() {
+    let (_folder, store) = store().await;
+    for image in ["A", "B"] {
+        store.keep(&kept(image, image)).await.unwrap();
+    }
+    let data = [
+        (with_key(by_id("A", 1, "s"), "scanner"), Outcome::Accepted),
+        // The first that said it stays.
+        (with_key(by_id("A", 1, "s"), "another"), Outcome::Duplicate),
+        (by_id("B", 1, "s"), Outcome::Accepted),
+        (with_key(by_id("B", 2, "t"), "scanner"), Outcome::Quarantined),
+    ];
+    check(&store, &data).await;
+    let conflicts = store.quarantine(&model(), None, 9).await.unwrap();
+    let keys = conflicts[0].labels.iter().map(|label| label.key.clone());
+    assert_eq!(keys.collect::<Vec<_>>(), [None, Some(key("scanner"))]);
+    let counts = store.counts(&model()).await.unwrap();
+    let told: Vec<_> = counts
+        .iter()
+        .map(|c| (c.label, c.source.as_str(), c.key.as_ref().map(Key::as_str)))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, "s", None),
+            (1, "s", Some("scanner")),
+            (2, "t", Some("scanner"))
+        ]
+    );
+    let decision = Decision {
+        model: model(),
+        sha256: Digest::of(b"B"),
+        label: Some(1),
+        source: key("person"),
+        key: Some(key("admin")),
+    };
+    assert!(store.resolve(&decision, 10, NOW).await.unwrap());
+    let mut learnable = store.labelled(&model(), None, 9).await.unwrap();
+    learnable.sort_by_key(|example| example.sha256 != Digest::of(b"A"));
+    let sources: Vec<&str> = learnable.iter().map(|example| example.source.as_str()).collect();
+    // Of B two said so, one of them with a key.
+    assert_eq!(sources, ["key:scanner", "key:admin"]);
+}
+
+#[tokio::test]
+async fn a_key_has_one_quota_whatever_sources_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config {
+        max_labels_per_source_per_day: 2,
+        ..config(folder.path())
+    };
+    let store = Store::open(&config).await.unwrap();
+    for image in ["A", "B", "C"] {
+        store.keep(&kept(image, image)).await.unwrap();
+    }
+    let data = [
+        (with_key(by_id("A", 1, "s"), "scanner"), Outcome::Accepted),
+        (with_key(by_id("B", 1, "t"), "scanner"), Outcome::Accepted),
+        (with_key(by_id("C", 1, "u"), "scanner"), Outcome::OverQuota),
+        // Nor does it use up what others have of that name.
+        (by_id("C", 1, "s"), Outcome::Accepted),
+        (by_id("B", 1, "s"), Outcome::Accepted),
+        (by_id("A", 1, "t"), Outcome::Accepted),
+        (with_key(by_id("C", 1, "t"), "another"), Outcome::Accepted),
+    ];
+    check(&store, &data).await;
+    let batch = ["A", "B", "C"].map(|image| with_key(by_id(image, 1, "v"), "batch"));
+    let outcomes = store.feedback(&batch, &classes(), NOW).await.unwrap();
+    assert_eq!(
+        outcomes,
+        [Outcome::Accepted, Outcome::Accepted, Outcome::OverQuota]
+    );
+}
+
 #[tokio::test]
 async fn a_source_has_a_quota_for_each_day() {
     let folder = tempfile::tempdir().unwrap();
@@ -129,6 +212,7 @@ async fn a_conflict_is_listed_whole_until_a_person_decides() {
             sha256: Digest::of(image.as_bytes()),
             label,
             source: key("person"),
+            key: None,
         };
         store.resolve(&decision, 10, NOW).await
     };
@@ -184,6 +268,7 @@ async fn stand(store: &Store, model: &ModelName, said: &[Said]) -> BTreeSet<(Str
             label,
             source,
             confidence: None,
+            key: None,
         };
         store.feedback(&[feedback], &classes, NOW).await.unwrap();
     }

@@ -143,7 +143,12 @@ async fn a_store_of_an_older_form_is_brought_to_this_one() {
     store.sample(&sample("A", 2, "s"), &classes(), NOW).await.unwrap();
     for statement in [
         "DROP TABLE learning",
-        "DELETE FROM forms WHERE form = 3",
+        "DROP VIEW judged",
+        "CREATE VIEW judged AS SELECT 0 AS form",
+        "DROP INDEX labels_by_key",
+        "ALTER TABLE labels DROP COLUMN api_key",
+        "ALTER TABLE decisions DROP COLUMN api_key",
+        "DELETE FROM forms WHERE form > 2",
         "INSERT INTO learnt (sha256, model, version) SELECT sha256, 'digits', 1 FROM images",
     ] {
         sqlx::query(statement).execute(&store.pool).await.unwrap();
@@ -152,5 +157,7 @@ async fn a_store_of_an_older_form_is_brought_to_this_one() {
     let store = Store::open(&config(folder.path())).await.unwrap();
     let run = learner("run");
     store.learns(&run, &digests(["A"]), NOW).await.unwrap();
+    let learnable = store.labelled(&model(), None, 9).await.unwrap();
+    assert_eq!(learnable[0].source, key("s"));
     assert_eq!(erased(&store, "A").await, (vec![1], vec![run]));
 }

@@ -72,6 +72,7 @@ fn sample(image: &str, label: u32, source: &str) -> Sample {
         image: Bytes::from(image.to_owned()),
         label,
         source: key(source),
+        key: None,
     }
 }
 
@@ -80,6 +81,7 @@ fn by_id(id: &str, label: u32, source: &str) -> Feedback {
         subject: Subject::Prediction(key(id)),
         label,
         source: key(source),
+        key: None,
         confidence: None,
     }
 }

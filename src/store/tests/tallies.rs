@@ -56,6 +56,7 @@ async fn predictions_are_counted_by_what_their_images_are() {
         sha256: Digest::of(b"B"),
         label: Some(3),
         source: key("s"),
+        key: None,
     };
     store.resolve(&decision, 10, NOW).await.unwrap();
     assert_eq!(

@@ -219,6 +219,7 @@ impl Place {
                     },
                     label: 1,
                     source: row.source.parse().unwrap(),
+                    key: None,
                     confidence: None,
                 };
                 let outcomes = store.feedback(&[again], &classes, 0).await.unwrap();

@@ -191,6 +191,7 @@ fn prepare(folder: &Path) {
                 image: png(number).into(),
                 label: (number % 2) as u32,
                 source: format!("source-{}", number % 3).parse().unwrap(),
+                key: None,
             };
             let outcome = store.sample(&sample, &classes, 0).await.unwrap();
             assert_eq!(outcome, Outcome::Accepted);

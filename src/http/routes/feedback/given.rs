@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::http::keeping::{Label, json};
+use crate::http::keeping::{self, Label, json};
 use crate::http::problem::{Kind, Problem};
 use crate::model::ModelName;
 use crate::store::{Key, Subject};
@@ -48,15 +48,16 @@ struct Written {
     sha256: Option<String>,
     model: Option<ModelName>,
     label: Label,
-    source: String,
+    source: Option<String>,
     confidence: Option<f64>,
 }
 
 impl Given {
-    /// Reads `{"feedback": […]}` of up to `most` entries, or one entry. The first thing that is wrong is the problem.
-    pub(super) fn read(body: &[u8], most: usize) -> Result<Self, Problem> {
+    /// Reads `{"feedback": […]}` of up to `most` entries, or one entry. The first thing that is wrong is the problem. An
+    /// entry that names no source is its `caller`'s.
+    pub(super) fn read(body: &[u8], most: usize, caller: Option<&Key>) -> Result<Self, Problem> {
         if json::<Probe>(body)?.feedback.is_none() {
-            let entry = json::<Written>(body)?.checked();
+            let entry = json::<Written>(body)?.checked(caller);
             return entry.map(Self::One).map_err(invalid);
         }
         let List { feedback } = json(body)?;
@@ -65,7 +66,7 @@ impl Given {
             return Err(invalid(detail));
         }
         let checked = |(place, written): (usize, Written)| {
-            let entry = written.checked();
+            let entry = written.checked(caller);
             entry.map_err(|problem| invalid(format!("feedback[{place}].{problem}")))
         };
         let entries: Result<_, _> = feedback.into_iter().enumerate().map(checked).collect();
@@ -82,7 +83,7 @@ impl Entry {
 
 impl Written {
     /// As `key: problem` where it is not possible.
-    fn checked(self) -> Result<Entry, String> {
+    fn checked(self, caller: Option<&Key>) -> Result<Entry, String> {
         let subject = match (self.id, self.sha256, self.model) {
             (Some(id), None, None) => Subject::Prediction(parsed("id", &id)?),
             (None, Some(sha256), Some(model)) => Subject::Image {
@@ -94,10 +95,12 @@ impl Written {
         if self.confidence.is_some_and(|sure| !(0.0..=1.0).contains(&sure)) {
             return Err("confidence: 0 to 1 is possible".to_owned());
         }
+        let source = self.source.map(|source| parsed("source", &source)).transpose()?;
+        let source = source.or_else(|| caller.cloned());
         Ok(Entry {
             subject,
             label: self.label,
-            source: parsed("source", &self.source)?,
+            source: source.ok_or_else(|| format!("source: {}", keeping::NO_SOURCE))?,
             confidence: self.confidence,
         })
     }
@@ -119,7 +122,7 @@ mod tests {
 
     #[track_caller]
     fn check(body: &str, expected: Result<usize, (Kind, &str)>) {
-        let found = Given::read(body.as_bytes(), 2).map(|given| match given {
+        let found = Given::read(body.as_bytes(), 2, None).map(|given| match given {
             Given::One(_) => 0,
             Given::Many(entries) => entries.len(),
         });
@@ -149,6 +152,17 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_without_a_source_is_its_callers() {
+        let caller: Key = "ann".parse().unwrap();
+        let source = |body: &str| match Given::read(body.as_bytes(), 2, Some(&caller)).unwrap() {
+            Given::One(entry) => entry.source.to_string(),
+            Given::Many(_) => panic!("one is given"),
+        };
+        assert_eq!(source(r#"{"id": "r", "label": 7}"#), "ann");
+        assert_eq!(source(r#"{"id": "r", "label": 7, "source": "bob"}"#), "bob");
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_its_place() {
         let bad = |detail| Err((Kind::BadRequest, detail));
         let invalid = |detail| Err((Kind::InvalidInput, detail));
@@ -160,6 +174,7 @@ mod tests {
             bad("lable"),
         );
         check(r#"{"id": "r", "source": "s"}"#, bad("missing field `label`"));
+        check(r#"{"id": "r", "label": 7}"#, invalid("source: it says whose"));
         check(
             r#"{"id": "r", "label": null, "source": "s"}"#,
             bad("number or its name"),
@@ -195,7 +210,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_body_panics(body in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = Given::read(&body, 2);
+            let _ = Given::read(&body, 2, None);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::collect::now_ms;
 use crate::http::problem::Problem;
 use crate::http::{State, forms, keeping};
 use crate::predict::Predictor;
-use crate::store::{Feedback, Outcome, Store, StoreError, Subject};
+use crate::store::{Feedback, Key, Outcome, Store, StoreError, Subject};
 
 mod given;
 
@@ -40,7 +40,8 @@ async fn give(
     let predictor = state.predictor()?;
     let (head, body) = request.into_parts();
     let body = forms::json_body(&head.headers, body, &state.config).await?;
-    let (entries, alone) = match Given::read(&body, state.config.max_feedback)? {
+    let key = keeping::caller(&head.extensions);
+    let (entries, alone) = match Given::read(&body, state.config.max_feedback, key.as_ref())? {
         Given::One(entry) => (vec![entry], true),
         Given::Many(entries) => (entries, false),
     };
@@ -48,7 +49,7 @@ async fn give(
         state.collector.settled().await;
     }
     let now_ms = now_ms();
-    let outcomes = take(store, predictor, &entries, now_ms).await;
+    let outcomes = take((store, predictor), &entries, key.as_ref(), now_ms).await;
     let series = &state.metrics.collecting;
     if outcomes.is_err() {
         entries.iter().for_each(|_| series.feedback("failed"));
@@ -85,9 +86,9 @@ fn answer_one(outcome: Outcome, now_ms: i64) -> Result<Response, Problem> {
 
 /// One outcome for each entry, in order; all that are taken in one transaction.
 async fn take(
-    store: &Store,
-    predictor: &Predictor,
+    (store, predictor): (&Store, &Predictor),
     entries: &[Entry],
+    key: Option<&Key>,
     now_ms: i64,
 ) -> Result<Vec<Outcome>, StoreError> {
     let mut batch = Vec::with_capacity(entries.len());
@@ -95,7 +96,10 @@ async fn take(
     let mut unknown = Vec::new();
     for (place, entry) in entries.iter().enumerate() {
         match resolved(store, predictor, entry).await? {
-            Some(feedback) => batch.push(feedback),
+            Some(feedback) => batch.push(Feedback {
+                key: key.cloned(),
+                ..feedback
+            }),
             None => unknown.push(place),
         }
     }
@@ -126,6 +130,7 @@ async fn resolved(
         subject: entry.subject.clone(),
         label: entry.label.number(&names),
         source: entry.source.clone(),
+        key: None,
         confidence: entry.confidence,
     }))
 }

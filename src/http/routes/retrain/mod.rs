@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{self, Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -12,6 +11,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use self::view::JobView;
+use super::managed::noted;
 use crate::http::forms::read_body;
 use crate::http::problem::{Kind, Problem, excerpt};
 use crate::http::{Phase, State, draining};
@@ -55,12 +55,16 @@ pub(super) fn routes() -> Router<Arc<State>> {
         .route("/v1/retrain/{id}/resume", post(resume))
 }
 
-async fn submit(extract::State(state): Shared, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+async fn submit(extract::State(state): Shared, asked: extract::Request) -> Result<Response, Problem> {
     let desk = open(&state)?;
-    let key = key(&headers)?;
-    is_json(&headers)?;
+    let note = noted(&asked);
+    let (head, body) = asked.into_parts();
+    let key = key(&head.headers)?;
+    is_json(&head.headers)?;
     let request = request(&read_body(body, &state.config).await?)?;
+    note.model(request.model.as_str());
     let submitted = desk.submit(Ask { request, key }).await.map_err(refused)?;
+    note.job(&submitted.id);
     let job = desk.job(submitted.id).await.map_err(refused)?;
     let location = [(header::LOCATION, format!("/v1/retrain/{}", job.id))];
     Ok((StatusCode::ACCEPTED, location, Json(JobView::of(&job))).into_response())

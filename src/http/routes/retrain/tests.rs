@@ -83,7 +83,7 @@ impl Bench {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let request = request.body(axum::body::Body::from(body.to_owned())).unwrap();
         let Ok(response) = router(Arc::clone(&self.state)).oneshot(request).await;
         response
     }
