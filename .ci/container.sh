@@ -41,7 +41,7 @@ user=$(podman image inspect --format '{{.Config.User}}' "$image")
 start() {
   podman run -d --name "$name" --network host --read-only --read-only-tmpfs=false --cap-drop=all \
     --security-opt no-new-privileges --cpus 1 -e SCONCE__HTTP__LISTEN="127.0.0.1:$port" \
-    -e SCONCE__HTTP__DRAIN_DELAY_MS=200 "$@" "$image"
+    -e SCONCE__ADMIN__ADDRESS= -e SCONCE__HTTP__DRAIN_DELAY_MS=200 "$@" "$image"
   for _ in $(seq 300); do
     curl -fs -o /dev/null "$url/health/ready" && return
     [[ $(podman inspect --format '{{.State.Running}}' "$name") == true ]] || fail "it ended"

@@ -20,7 +20,7 @@ fail() {
 
 # --- a GPU that is asked for is an error with what is missing, before anything is computed
 
-for command in "predict examples/digit.png" "serve --listen 127.0.0.1:0"; do
+for command in "predict examples/digit.png" "serve --listen 127.0.0.1:0 --admin 127.0.0.1:0"; do
   status=0
   # shellcheck disable=SC2086
   SCONCE__ENGINE__DEVICE=cuda:0 timeout 60 "$sconce" $command >"$work/out" 2>"$work/error" || status=$?
@@ -34,7 +34,7 @@ done
 
 SCONCE__ENGINE__DEVICE=auto "$sconce" predict --json examples/digit.png | grep -q '"7"' || fail "auto sees no 7"
 SCONCE__ENGINE__DEVICE=auto SCONCE__ENGINE__PRECISION=f16 SCONCE__HTTP__DRAIN_DELAY_MS=0 SCONCE__LOG__FORMAT=json \
-  "$sconce" serve --listen 127.0.0.1:0 >"$work/out" 2>"$work/log" &
+  "$sconce" serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 >"$work/out" 2>"$work/log" &
 server=$!
 for _ in {1..300}; do
   ! grep -q '"message":"ready"' "$work/log" || break

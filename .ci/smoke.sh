@@ -57,7 +57,7 @@ status=0
 
 # --- a server
 
-SCONCE__HTTP__DRAIN_DELAY_MS=200 "$sconce" serve --listen 127.0.0.1:0 --models models >"$work/server.log" 2>&1 &
+SCONCE__HTTP__DRAIN_DELAY_MS=200 "$sconce" serve --listen 127.0.0.1:0 --admin 127.0.0.1:0 --models models >"$work/server.log" 2>&1 &
 server=$!
 url=''
 for _ in $(seq 200); do
@@ -102,7 +102,8 @@ ask 200 "$url/v1/models/mnist/ready"
 ask 200 "$url/v1/models"
 ask 200 "$url/docs"
 ask 200 "$url/openapi.yaml" && cmp "$work/answer" openapi.yaml
-ask 200 "$url/metrics"
+ask 404 "$url/metrics" && problem not-found
+ask 200 "$(sed -n 's/^admin on //p' "$work/server.log")/metrics"
 grep -qE '^sconce_items_total\{model="mnist",outcome="ok",version="1"\} [1-9]' "$work/answer" || fail "no item was counted"
 "$sconce" health --url "$url/health/ready"
 

@@ -72,7 +72,7 @@ class Server:
         os.symlink(os.path.abspath(mnist), os.path.join(work, "datasets", MODEL))
         shutil.copytree(os.path.join(HERE, "..", "models"), os.path.join(work, "models"))
         settings = [f"models={work}/models", f"store.folder={work}/store", f"retrain.datasets={work}/datasets",
-                    "http.listen=127.0.0.1:0", "http.drain_delay_ms=0", "engine.cache=", "engine.device=cpu", *settings]
+                    "http.listen=127.0.0.1:0", "admin.address=", "http.drain_delay_ms=0", "engine.cache=", "engine.device=cpu", *settings]
         flags = [word for setting in settings for word in ("--set", setting)]
         self.log = open(os.path.join(work, "log"), "w")
         self.process = subprocess.Popen([SCONCE, "serve", *flags], stdout=subprocess.PIPE, stderr=self.log, text=True)

@@ -35,7 +35,7 @@ class Replica:
     def command(self):
         flags = [flag for setting in self.settings for flag in ("--set", setting)]
         address = f"127.0.0.1:{self.port}"
-        return [self.program, "serve", "--listen", address, "--models", str(self.models), "--set", "log.format=json",
+        return [self.program, "serve", "--listen", address, "--admin", "", "--models", str(self.models), "--set", "log.format=json",
                 "--set", "store.folder=", *flags]
 
     def start(self):

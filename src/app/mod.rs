@@ -1,7 +1,6 @@
 //! The composition root: builds the rooms, spawns the threads, drains.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::config::Config;
 use crate::engine::available_cores;
+use crate::http::Entrance;
 use crate::http::auth::{Auth, AuthError};
 use crate::preprocess::pool::quiet_decoder_panics;
 use crate::registry::RegistryError;
@@ -58,7 +58,7 @@ pub enum AppError {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. `started` is when the program began. Once the port is bound, writes
-/// `listening on http://ADDRESS` to standard output.
+/// `listening on http://ADDRESS` to standard output, and `admin on http://ADDRESS` where that is another.
 pub fn serve(config: &Config, started: Instant) -> Result<(), AppError> {
     quiet_decoder_panics();
     let runtime = runtime(config.http.threads)?;
@@ -74,11 +74,23 @@ async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
     // Before a port is bound: who has keys does not mean to be open for a moment.
     let metrics = Metrics::new(&server::BUILD);
     let auth = Auth::load(&config.auth, &metrics)?;
-    let listener = bind(config.http.listen).await?;
-    let address = listener.local_addr().map_err(io("the server's address"))?;
-    let mut server = Server::start(config, &metrics, auth, listener)?;
-    tracing::info!(%address, "listening");
-    let served = match announce(address) {
+    let entrances = Entrance::all(&config.http, &config.admin);
+    for entrance in &entrances {
+        entrance.check(config.http.management, &auth)?;
+    }
+    let mut listeners = Vec::with_capacity(entrances.len());
+    for entrance in entrances {
+        listeners.push((bind(&entrance).await?, entrance));
+    }
+    let url = |(listener, _): &(TcpListener, Entrance)| {
+        let address = listener.local_addr();
+        address.map(|address| format!("http://{address}"))
+    };
+    let urls: Result<Vec<String>, _> = listeners.iter().map(url).collect();
+    let urls = urls.map_err(io("the server's address"))?;
+    let mut server = Server::start(config, &metrics, auth, listeners)?;
+    tracing::info!(url = urls[0], admin = urls.get(1), "listening");
+    let served = match announce(&urls) {
         Ok(()) => server.serve(&mut signals, started).await,
         Err(error) => Err(error),
     };
@@ -112,15 +124,18 @@ fn runtime(threads: usize) -> Result<Runtime, AppError> {
         .map_err(io("the network's threads"))
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, AppError> {
+async fn bind(entrance: &Entrance) -> Result<TcpListener, AppError> {
+    let Entrance { address, key, .. } = entrance;
     let bound = TcpListener::bind(address).await;
-    bound.map_err(io(&format!("cannot listen on {address}")))
+    bound.map_err(io(&format!("cannot listen on {address} ({key})")))
 }
 
-/// Scripts that start the server with port 0 read this line.
-fn announce(address: SocketAddr) -> Result<(), AppError> {
+/// Scripts that start the server with port 0 read these lines.
+fn announce(urls: &[String]) -> Result<(), AppError> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "listening on http://{address}").and_then(|()| out.flush()) {
+    let mut lines = ["listening", "admin"].into_iter().zip(urls);
+    let written = lines.try_for_each(|(what, url)| writeln!(out, "{what} on {url}"));
+    match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.map_err(io("standard output")),
     }

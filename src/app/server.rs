@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use crate::collect::{Collector, Worker};
 use crate::config::Config;
 use crate::http::auth::Auth;
-use crate::http::{self, Phase, State};
+use crate::http::{self, Entrance, Phase, State};
 use crate::predict::{Predictor, Served};
 use crate::preprocess::pool::Pool;
 use crate::registry::Registry;
@@ -73,12 +73,12 @@ struct Tally {
 }
 
 impl Server {
-    /// Answers on `listener` at once; nothing is loaded yet, so it says that it starts.
+    /// Answers on `listeners` at once; nothing is loaded yet, so it says that it starts.
     pub(super) fn start(
         config: &Config,
         metrics: &Arc<Metrics>,
         auth: Arc<Auth>,
-        listener: TcpListener,
+        listeners: Vec<(TcpListener, Entrance)>,
     ) -> Result<Self, AppError> {
         let (phase, watched) = watch::channel(Phase::Starting);
         let (collector, worker) = Collector::new(&config.store, metrics);
@@ -94,7 +94,7 @@ impl Server {
         let (keeper, orders) = service::channel(&config.service);
         Ok(Self {
             config: config.clone(),
-            edge: Edge(Some(tokio::spawn(http::serve(listener, Arc::clone(&state))))),
+            edge: Edge(Some(tokio::spawn(http::serve(listeners, Arc::clone(&state))))),
             state,
             phase,
             threads,

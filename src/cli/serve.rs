@@ -12,6 +12,9 @@ pub(crate) struct Args {
     /// IP address and port; port 0 picks a free one and prints it [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
+    /// The same of the listener of those who manage [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
     /// auto, cpu or cuda:N [default: auto]
     #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
@@ -39,6 +42,7 @@ impl Args {
     fn settings(&self) -> Vec<(&str, String)> {
         let flags = [
             ("http.listen", &self.listen),
+            ("admin.address", &self.admin),
             ("engine.device", &self.device),
             ("default_model", &self.default_model),
         ];

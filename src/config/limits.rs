@@ -41,6 +41,8 @@ pub(super) fn check(config: &Config) -> Result<(), (String, String)> {
     let jobs = config.jobs.check();
     jobs.map_err(|text| key_and_problem(&format!("jobs.{text}")))?;
     config.http.check().map_err(|text| key_and_problem(&text))?;
+    let admin = config.admin.check(&config.http);
+    admin.map_err(|text| key_and_problem(&format!("admin.{text}")))?;
     let auth = config.auth.check();
     auth.map_err(|text| key_and_problem(&format!("auth.{text}")))?;
     config.engine.check().map_err(|text| key_and_problem(&text))?;

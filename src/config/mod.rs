@@ -32,6 +32,8 @@ pub struct Config {
     pub default_model: Option<ModelName>,
     /// The server's edge.
     pub http: http::Config,
+    /// The listener of those who manage.
+    pub admin: http::Admin,
     /// Who may do what.
     pub auth: http::auth::Config,
     /// What an image may cost.
@@ -81,6 +83,7 @@ impl Default for Config {
             models: PathBuf::from("models"),
             default_model: None,
             http: http::Config::default(),
+            admin: http::Admin::default(),
             auth: http::auth::Config::default(),
             images: preprocess::Limits::default(),
             decode: preprocess::pool::Config::default(),

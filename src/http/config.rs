@@ -47,7 +47,7 @@ pub struct Config {
     pub drain_delay_ms: u64,
     /// Then: time for what is in flight.
     pub drain_timeout_ms: u64,
-    /// How often the files of keys are looked at; 0 never.
+    /// How often the file of keys is looked at; 0 never.
     pub poll_ms: u64,
 }
 
@@ -55,9 +55,9 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Management {
-    /// Where [`Config::listen`] is an address of this machine alone, and where callers need keys.
+    /// Where the address is of this machine alone, and where callers need keys.
     Auto,
-    /// Everywhere.
+    /// As well, and a start where neither holds is refused.
     On,
     /// Nowhere.
     Off,

@@ -12,7 +12,6 @@ use crate::predict::Predictor;
 use crate::telemetry::Metrics;
 use crate::{service, store};
 use auth::Auth;
-use config::Management;
 use problem::{Kind, Problem};
 
 mod activity;
@@ -23,6 +22,7 @@ mod captured;
 mod client;
 mod config;
 mod connection;
+mod door;
 mod forms;
 mod keeping;
 mod networks;
@@ -38,6 +38,7 @@ mod trace;
 
 pub use client::{Clients, ForwardedHeader};
 pub use config::Config;
+pub use door::{Admin, Door, Entrance};
 pub use networks::Networks;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
@@ -103,16 +104,6 @@ impl State {
     /// The phase now.
     pub fn phase(&self) -> Phase {
         *self.phase.borrow()
-    }
-
-    /// Whether the routes that change what is served do so: where the configuration allows it, for callers on this machine or
-    /// with a key.
-    pub fn manages(&self) -> bool {
-        match self.config.management {
-            Management::Auto => self.config.listen.ip().is_loopback() || self.auth.is_on(),
-            Management::On => true,
-            Management::Off => false,
-        }
     }
 
     /// What changes the served models, or the problem that there are none yet.

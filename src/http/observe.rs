@@ -19,7 +19,7 @@ use super::client::Caller;
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
-use super::{Phase, ROUTES, act, need};
+use super::{Door, Phase, ROUTES, act, need};
 use crate::telemetry::metrics::RouteMetrics;
 
 /// The layer's state: one per server.
@@ -49,14 +49,14 @@ const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const UNMATCHED: &str = "unmatched";
 
 impl Observer {
-    /// Makes the series of every route.
-    pub(super) fn new(state: Arc<super::State>) -> Arc<Self> {
+    /// Makes the series of every route, for a listener that answers what its `door` says.
+    pub(super) fn new(state: Arc<super::State>, door: Door) -> Arc<Self> {
         let observed = |path, need| Observed {
             path,
             series: state.metrics.route(path),
             need,
         };
-        let known = |&(_, path): &(_, &'static str)| observed(path, need(path, &state));
+        let known = |&(_, path): &(_, &'static str)| observed(path, need(path, door));
         Arc::new(Self {
             routes: ROUTES.iter().map(known).collect(),
             unmatched: observed(UNMATCHED, Need::Nothing),
@@ -240,7 +240,8 @@ mod tests {
         let metrics = Metrics::new(&[]);
         let phase = watch::channel(Phase::Ready).1;
         let state = Arc::new(super::super::State::new(Config::default(), &metrics, phase));
-        let layer = axum::middleware::from_fn_with_state(Observer::new(Arc::clone(&state)), observe);
+        let observer = Observer::new(Arc::clone(&state), Door::WHOLE);
+        let layer = axum::middleware::from_fn_with_state(observer, observe);
         let router = Router::new()
             .route("/docs", get(async || "fine"))
             .route("/metrics", get(async || -> &'static str { panic!("a secret") }))

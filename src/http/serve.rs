@@ -14,13 +14,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use super::connection::{Manner, reached};
-use super::{Phase, State, router};
+use super::{Entrance, Phase, State, router};
 
-/// Answers connections until the phase is [`Phase::Closing`] and the last of them has finished. Dropping the future
-/// cuts those that are left.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> io::Result<()> {
-    let router = router(Arc::clone(&state));
-    Connections::new(&state, router).serve(listener).await
+/// Answers connections of all listeners until the phase is [`Phase::Closing`] and the last of them has finished. Dropping the
+/// future cuts those that are left.
+pub async fn serve(listeners: Vec<(TcpListener, Entrance)>, state: Arc<State>) -> io::Result<()> {
+    let mut edges = JoinSet::new();
+    for (listener, entrance) in listeners {
+        let router = router(Arc::clone(&state), entrance.door);
+        edges.spawn(Connections::new(&state, router, &entrance).serve(listener));
+    }
+    while let Some(ended) = edges.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 type Accepted = io::Result<(TcpStream, SocketAddr)>;
@@ -42,9 +49,9 @@ struct Place {
 }
 
 impl Connections {
-    fn new(state: &State, router: Router) -> Self {
+    fn new(state: &State, router: Router, entrance: &Entrance) -> Self {
         Self {
-            free: Arc::new(Semaphore::new(state.config.max_connections)),
+            free: Arc::new(Semaphore::new(entrance.max_connections)),
             open: state.metrics.http_connections.clone(),
             phase: state.phase.clone(),
             manner: Manner::new(&state.config, router, state.phase.clone()),

@@ -261,7 +261,7 @@ fn without_a_place_to_write_the_server_predicts_unless_it_is_to_keep() {
     assert!(server.get("/metrics").1.contains("\nsconce_store_open 0\n"));
     server.stop();
 
-    let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
+    let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--admin", "", "--models"]);
     command
         .arg(models.path())
         .args(["--set", "engine.cache=", "--set", &folder]);

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
-use sconce::http::{Config, Phase, ROUTES, State, router};
+use sconce::http::{Config, Door, Phase, ROUTES, State, router};
 use sconce::telemetry::Metrics;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -28,11 +28,15 @@ struct Answer {
 
 impl Edge {
     fn new(phase: Phase) -> Self {
+        Self::at(Door::WHOLE, phase)
+    }
+
+    fn at(door: Door, phase: Phase) -> Self {
         let metrics = Metrics::new(&[("version", "test")]);
         let state = State::new(Config::default(), &metrics, watch::channel(phase).1);
         let state = Arc::new(state);
         Self {
-            router: router(Arc::clone(&state)),
+            router: router(Arc::clone(&state), door),
             state,
         }
     }
@@ -60,6 +64,14 @@ impl Edge {
             headers: head.headers,
             body,
         }
+    }
+
+    /// Status and body, not held against the contract, which is of both listeners.
+    async fn asked(&self, method: &str, path: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        let Ok(response) = self.router.clone().oneshot(request.unwrap()).await;
+        let (status, body) = (response.status(), response.into_body().collect().await.unwrap());
+        (status, String::from_utf8(body.to_bytes().to_vec()).unwrap())
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -116,6 +128,26 @@ async fn every_route_answers_by_the_contract_in_every_phase() {
             assert!(!answer.header("cache-control").is_empty(), "{template}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_listener_of_clients_answers_all_but_what_the_contract_keeps_apart() {
+    let door = Door {
+        manages: false,
+        is_local: true,
+    };
+    let edge = Edge::at(door, Phase::Ready);
+    let mut apart = 0;
+    for (method, template) in ROUTES {
+        let operation = &contract::DOCUMENT["paths"][*template][method.to_lowercase()];
+        let is_apart = operation.get("servers").is_some();
+        let (status, _) = edge.asked(method, &filled(template)).await;
+        assert_eq!(status == 404, is_apart, "{method} {template}: {status}");
+        apart += usize::from(is_apart);
+    }
+    assert!(apart > 15, "{apart}");
+    let (_, body) = edge.asked("GET", "/metrics").await;
+    assert!(body.contains("admin.address"), "{body}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt;
 use sconce::http::auth::{self, Auth, KeyEntry, KeyHash, Scope};
-use sconce::http::{Config, Phase, ROUTES, State, router};
+use sconce::http::{Config, Door, Phase, ROUTES, State, router};
 use sconce::telemetry::Metrics;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -33,16 +33,17 @@ fn guarded() -> Router {
         keys: Scope::ALL.map(key).to_vec(),
         ..auth::Config::default()
     };
-    let edge = Config {
-        listen: "0.0.0.0:80".parse().unwrap(),
-        ..Config::default()
+    let door = Door {
+        manages: true,
+        is_local: false,
     };
     let metrics = Metrics::new(&[]);
     let phase = watch::channel(Phase::Ready).1;
-    router(Arc::new(State {
+    let state = State {
         auth: Auth::load(&config, &metrics).unwrap(),
-        ..State::new(edge, &metrics, phase)
-    }))
+        ..State::new(Config::default(), &metrics, phase)
+    };
+    router(Arc::new(state), door)
 }
 
 /// Status, headers and body, held against the contract.
@@ -124,7 +125,7 @@ async fn paths_that_are_not_there_need_no_key() {
 }
 
 /// Runs `sconce keys` and gives back the lines of its standard output.
-fn keys(arguments: &[&str]) -> Vec<String> {
+pub(crate) fn keys(arguments: &[&str]) -> Vec<String> {
     let output = sconce(&["keys"]).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout)
@@ -284,7 +285,16 @@ fn labels_carry_the_key_that_they_came_with() {
 fn keys_that_are_not_right_end_the_start_before_a_port_is_bound() {
     let folder = models();
     let check = |setting: &str, part: &str| {
-        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--set", setting, "--models"]);
+        let mut command = sconce(&[
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin",
+            "",
+            "--set",
+            setting,
+            "--models",
+        ]);
         let output = command.arg(folder.path()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(64), "{text}");

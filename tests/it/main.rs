@@ -4,6 +4,7 @@
     reason = "these are tests; the lint spares only functions marked as such"
 )]
 
+mod admin;
 mod allocation;
 mod architecture;
 mod bench_load;

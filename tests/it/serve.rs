@@ -284,7 +284,7 @@ fn a_bad_configuration_ends_with_64_and_nothing_bound() {
 #[test]
 fn what_cannot_be_served_ends_it_with_one_line() {
     let serve = |folder: &Path| {
-        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
+        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--admin", "", "--models"]);
         command.arg(folder);
         command
     };
@@ -322,7 +322,7 @@ fn a_taken_address_is_named() {
     let output = refused(
         command.arg(folder.path()),
         70,
-        &[&format!("cannot listen on {address}: ")],
+        &[&format!("cannot listen on {address} (http.listen): ")],
     );
     assert!(output.stdout.is_empty());
     assert_eq!(

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
@@ -19,6 +19,8 @@ pub(crate) struct Server {
     pub(crate) child: Child,
     /// Host and port.
     pub(crate) address: String,
+    /// Where it announces its addresses.
+    announced: BufReader<ChildStdout>,
     log: BufReader<ChildStderr>,
 }
 
@@ -29,7 +31,9 @@ impl Server {
         command.arg(models).args(["--set", "log.format=json"]);
         // What somebody measured in the current folder is not for tests.
         command.args(["--set", "engine.cache="]);
-        // Nor is what is kept there; a later setting outweighs this one.
+        // One address for everything, unless a later setting outweighs this one.
+        command.args(["--set", "admin.address="]);
+        // Nor is what is kept there.
         command.args(["--set", "store.folder="]);
         for setting in settings {
             command.args(["--set", setting]);
@@ -37,15 +41,23 @@ impl Server {
         let spawned = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = spawned.unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let mut announced = BufReader::new(child.stdout.take().unwrap());
+        announced.read_line(&mut line).unwrap();
         let address = line.trim_end().strip_prefix("listening on http://");
         Self {
             address: address.unwrap_or_else(|| panic!("'{line}'")).to_owned(),
+            announced,
             log: BufReader::new(child.stderr.take().unwrap()),
             child,
         }
+    }
+
+    /// Host and port of the listener of those who manage, where it is another; asked for once.
+    pub(crate) fn admin(&mut self) -> String {
+        let mut line = String::new();
+        self.announced.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("admin on http://");
+        address.unwrap_or_else(|| panic!("'{line}'")).to_owned()
     }
 
     pub(crate) fn ready(models: &Path, settings: &[&str]) -> Self {
@@ -98,11 +110,16 @@ impl Server {
     }
 
     pub(crate) fn ask(&self, head: &str, body: &[u8]) -> (u16, String) {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
-        answer(stream)
+        ask_at(&self.address, head, body)
     }
+}
+
+/// Status and body of what an address answers.
+pub(crate) fn ask_at(address: &str, head: &str, body: &[u8]) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    answer(stream)
 }
 
 impl Drop for Server {

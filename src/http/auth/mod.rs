@@ -39,6 +39,13 @@ pub struct Config {
 #[error("{0}")]
 pub struct AuthError(String);
 
+impl AuthError {
+    /// With this text.
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 /// What a route asks of its callers, where there are keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {

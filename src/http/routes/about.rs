@@ -20,10 +20,14 @@ const PAGE: &str = include_str!("../docs.html");
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
-        .route("/metrics", get(metrics))
         .route("/openapi.yaml", get(openapi))
         .route("/docs", get(docs))
         .route("/", get(async || Redirect::temporary("/docs")))
+}
+
+/// Apart, since they are not for everybody.
+pub(super) fn series() -> Router<Arc<State>> {
+    Router::new().route("/metrics", get(metrics))
 }
 
 async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {

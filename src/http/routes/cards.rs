@@ -81,7 +81,7 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::http::{Config, Phase, router};
+    use crate::http::{Config, Door, Phase, router};
     use crate::predict::fixture::Workbench;
 
     /// Asks a server over the models of this repository; the answer's status, content type and text.
@@ -95,7 +95,10 @@ mod tests {
         };
         let request = Request::get(path).header("accept", accept);
         let request = request.body(Body::empty()).unwrap();
-        let response = router(Arc::new(state)).oneshot(request).await.unwrap();
+        let response = router(Arc::new(state), Door::WHOLE)
+            .oneshot(request)
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         let form = response.headers()["content-type"].to_str().unwrap().to_owned();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();

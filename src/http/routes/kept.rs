@@ -10,7 +10,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::collect::{self, Collector};
-use crate::http::{Config, Phase};
+use crate::http::{Config, Door, Phase};
 use crate::model::{Spec, Weights};
 use crate::predict::fixture::{Running, Workbench, png};
 use crate::registry::{Manifest, Registry, WeightsFile, atomic};
@@ -54,7 +54,7 @@ impl Server {
             ..State::new(limits, &bench.metrics, watch::channel(Phase::Ready).1)
         });
         Self {
-            router: router(Arc::clone(&state)),
+            router: router(Arc::clone(&state), Door::WHOLE),
             state,
             store,
             _folder: folder,
@@ -510,7 +510,7 @@ async fn without_a_store_the_routes_say_so() {
         predictor: OnceLock::from(Arc::clone(&bench.predictor)),
         ..State::new(Config::default(), &bench.metrics, watch::channel(Phase::Ready).1)
     };
-    let router = router(Arc::new(state));
+    let router = router(Arc::new(state), Door::WHOLE);
     for (method, path) in ROUTES {
         if path.starts_with("/v1/feedback") || path.starts_with("/v1/samples") || path.starts_with("/v1/data")
         {

@@ -11,31 +11,34 @@ use axum::response::{IntoResponse, Response};
 
 use crate::http::audit::Note;
 use crate::http::auth::Caller;
+use crate::http::config::Management;
 use crate::http::problem::{Kind, Problem};
-use crate::http::{Phase, State, draining, starting};
+use crate::http::{Door, Phase, State, draining, starting};
 use crate::model::{ModelName, NameError, Version};
 
 /// Stands before each managed route: refuses where the configuration does not allow it, what a page in a browser sends, and
 /// everything while the server starts or stops.
 pub(super) async fn allowed(
-    extract::State(state): extract::State<Arc<State>>,
+    extract::State((state, door)): extract::State<(Arc<State>, Door)>,
     request: Request,
     next: Next,
 ) -> Response {
     let has_key = request.extensions().get::<Caller>().is_some();
-    let refused = refused(&state, request.headers(), has_key);
+    let refused = refused(&state, door, request.headers(), has_key);
     match refused {
         Some(problem) => problem.into_response(),
         None => next.run(request).await,
     }
 }
 
-fn refused(state: &State, headers: &HeaderMap, has_key: bool) -> Option<Problem> {
+fn refused(state: &State, door: Door, headers: &HeaderMap, has_key: bool) -> Option<Problem> {
     let forbidden = |detail: &str| Some(Problem::new(Kind::Forbidden, detail));
-    if !state.manages() {
+    if state.config.management == Management::Off {
+        return forbidden("http.management is \"off\"");
+    }
+    if !door.is_local && !state.auth.is_on() {
         return forbidden(
-            "http.management does not allow it: it is \"off\", or \"auto\" where http.listen is no loopback address and no \
-             keys are configured",
+            "others reach this address, and no keys are configured: admin.address can name another",
         );
     }
     // A loopback address is also what every page in a browser of this machine can reach; a key it has to be given.
@@ -90,7 +93,6 @@ mod tests {
     use tower::ServiceExt;
 
     use super::*;
-    use crate::http::config::Management;
     use crate::http::{Config, auth, router};
     use crate::service::{self, channel};
     use crate::telemetry::Metrics;
@@ -108,43 +110,53 @@ mod tests {
         };
         let request = axum::http::Request::post(path).header("content-type", "application/json");
         let request = request.body(Body::from(body)).unwrap();
-        let response = router(Arc::new(state)).oneshot(request).await.unwrap();
+        let response = router(Arc::new(state), Door::WHOLE)
+            .oneshot(request)
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())
     }
 
-    #[test]
-    fn what_is_served_is_changed_from_this_machine_or_with_a_key() {
-        let check = |listen: &str, keys: bool, expected: [bool; 3]| {
-            let manages = [Management::Auto, Management::On, Management::Off].map(|management| {
+    #[tokio::test]
+    async fn what_is_served_is_changed_from_this_machine_or_with_a_key() {
+        let check = async |is_local: bool, keys: bool, expected: [u16; 3]| {
+            for (management, expected) in [Management::Auto, Management::On, Management::Off]
+                .into_iter()
+                .zip(expected)
+            {
                 let config = Config {
-                    listen: listen.parse().unwrap(),
                     management,
                     ..Config::default()
                 };
                 let metrics = Metrics::new(&[]);
                 let mut auth = auth::Config::default();
                 if keys {
-                    let key = r#"{"id": "ann", "scopes": ["predict"], "hash": "HASH"}"#;
-                    let key = key.replace("HASH", &auth::KeyHash::of(b"ann").to_string());
-                    auth.keys.push(serde_json::from_str(&key).unwrap());
+                    let hash = auth::KeyHash::of(b"ann");
+                    let key = serde_json::json!({"id": "ann", "scopes": ["admin"], "hash": hash});
+                    auth.keys.push(serde_json::from_value(key).unwrap());
                 }
                 let state = State {
                     auth: auth::Auth::load(&auth, &metrics).unwrap(),
                     ..State::new(config, &metrics, watch::channel(Phase::Ready).1)
                 };
-                state.manages()
-            });
-            assert_eq!(manages, expected, "{listen} {keys}");
+                let door = Door {
+                    manages: true,
+                    is_local,
+                };
+                let request =
+                    axum::http::Request::get("/v1/models/digits/history").header("x-api-key", "ann");
+                let request = request.body(Body::empty()).unwrap();
+                let response = router(Arc::new(state), door).oneshot(request).await.unwrap();
+                assert_eq!(response.status(), expected, "{is_local} {keys} {management:?}");
+            }
         };
-        check("127.0.0.1:8080", false, [true, true, false]);
-        check("[::1]:0", false, [true, true, false]);
-        check("0.0.0.0:8080", false, [false, true, false]);
-        check("[::]:8080", false, [false, true, false]);
-        check("192.168.0.7:80", false, [false, true, false]);
-        check("0.0.0.0:8080", true, [true, true, false]);
-        check("127.0.0.1:8080", true, [true, true, false]);
+        // 503: it is allowed, and nothing is loaded.
+        check(true, false, [503, 503, 403]).await;
+        check(false, false, [403, 403, 403]).await;
+        check(true, true, [503, 503, 403]).await;
+        check(false, true, [503, 503, 403]).await;
     }
 
     #[tokio::test]
@@ -178,7 +190,10 @@ mod tests {
         for origin in ["null", "http://127.0.0.1:8080", "https://example.org"] {
             let request = axum::http::Request::post("/v1/models/digits/versions/1/unload");
             let request = request.header("origin", origin).body(Body::empty()).unwrap();
-            let response = router(Arc::clone(&state)).oneshot(request).await.unwrap();
+            let response = router(Arc::clone(&state), Door::WHOLE)
+                .oneshot(request)
+                .await
+                .unwrap();
             assert_eq!(response.status(), 403, "{origin}");
         }
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::{Router, middleware};
 
-use super::State;
 use super::auth::{Need, Scope};
 use super::observe::{Observer, observe};
 use super::problem::{Kind, Problem};
+use super::{Door, State};
 
 mod about;
 mod cards;
@@ -66,7 +66,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 ];
 
 /// What a path of [`ROUTES`] asks of its callers where there are keys. A path that is not thought of here is the admin's.
-pub(super) fn need(path: &str, state: &State) -> Need {
+pub(super) fn need(path: &str, door: Door) -> Need {
     match path {
         "/v1/predict" | "/v1/models/{name}/predict" | "/v1/models/{name}/versions/{version}/predict" => {
             Need::Key(Scope::Predict)
@@ -74,7 +74,7 @@ pub(super) fn need(path: &str, state: &State) -> Need {
         "/v1/feedback" | "/v1/samples" => Need::Key(Scope::Feedback),
         "/v1/models" | "/v1/models/{name}" | "/v1/models/{name}/versions/{version}/card" => Need::AnyKey,
         // What collects series on this machine needs no secret.
-        "/metrics" if state.config.listen.ip().is_loopback() => Need::Nothing,
+        "/metrics" if door.is_local => Need::Nothing,
         "/metrics" => Need::Key(Scope::Metrics),
         "/health/live" | "/health/ready" | "/health/startup" | "/v1/models/{name}/ready" => Need::Nothing,
         "/openapi.yaml" | "/docs" | "/" => Need::Nothing,
@@ -100,13 +100,18 @@ pub(super) fn act(method: &str, path: &str) -> Option<&'static str> {
     })
 }
 
-/// Answers every request.
-pub fn router(state: Arc<State>) -> Router {
-    let observer = Observer::new(Arc::clone(&state));
-    let guard = middleware::from_fn_with_state(Arc::clone(&state), managed::allowed);
-    routes()
-        .merge(managed().route_layer(guard))
-        .fallback(nothing_here)
+/// Answers the requests of a listener.
+pub fn router(state: Arc<State>, door: Door) -> Router {
+    let observer = Observer::new(Arc::clone(&state), door);
+    let guard = middleware::from_fn_with_state((Arc::clone(&state), door), managed::allowed);
+    let routes = match door.manages {
+        true => routes()
+            .merge(about::series())
+            .merge(managed().route_layer(guard)),
+        false => routes(),
+    };
+    routes
+        .fallback(async move || nothing_here(door))
         .method_not_allowed_fallback(other_method)
         .layer(middleware::from_fn_with_state(observer, observe))
         .with_state(state)
@@ -133,8 +138,12 @@ fn managed() -> Router<Arc<State>> {
         .merge(retrain::routes())
 }
 
-async fn nothing_here() -> Problem {
-    Problem::new(Kind::NotFound, "/docs lists the paths")
+fn nothing_here(door: Door) -> Problem {
+    let detail = match door.manages {
+        true => "/docs lists the paths",
+        false => "/docs lists the paths; those that manage and measure are answered at admin.address alone",
+    };
+    Problem::new(Kind::NotFound, detail)
 }
 
 /// axum adds the `Allow` header.
@@ -151,13 +160,8 @@ mod tests {
 
     #[test]
     fn whatever_an_administrator_changes_is_an_act_and_nothing_else_is() {
-        let state = State::new(
-            crate::http::Config::default(),
-            &crate::telemetry::Metrics::new(&[]),
-            tokio::sync::watch::channel(crate::http::Phase::Ready).1,
-        );
         for (method, path) in ROUTES {
-            let changes = need(path, &state) == Need::Key(Scope::Admin) && *method != "GET";
+            let changes = need(path, Door::WHOLE) == Need::Key(Scope::Admin) && *method != "GET";
             assert_eq!(act(method, path).is_some(), changes, "{method} {path}");
         }
     }
@@ -165,7 +169,7 @@ mod tests {
     /// axum tells its paths only by its `Debug` text, where each stands in quotes, one of its own among them.
     #[test]
     fn the_table_is_the_router() {
-        let text = format!("{:?}", routes().merge(managed()));
+        let text = format!("{:?}", routes().merge(about::series()).merge(managed()));
         let is_ours = |part: &&str| part.starts_with('/') && !part.contains("__private__axum");
         let mut built: Vec<&str> = text.split('"').filter(is_ours).collect();
         let mut listed: Vec<&str> = ROUTES.iter().map(|&(_, path)| path).collect();

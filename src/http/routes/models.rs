@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    use crate::http::{Config, Phase, router};
+    use crate::http::{Config, Door, Phase, router};
     use crate::predict::fixture::Workbench;
 
     /// Asks a server whose only model is `digits`, version 1.
@@ -141,7 +141,10 @@ mod tests {
             ..State::new(Config::default(), &bench.metrics, watch::channel(phase).1)
         };
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(Arc::new(state)).oneshot(request).await.unwrap();
+        let response = router(Arc::new(state), Door::WHOLE)
+            .oneshot(request)
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice(&body).unwrap())

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::http::Config;
 use crate::http::observe::{Observer, observe};
+use crate::http::{Admin, Config, Door};
 use crate::telemetry::Metrics;
 
 /// A running server. Its clock is the real one, so a limit under test is a few milliseconds and every other is long:
@@ -48,9 +48,14 @@ fn handlers(state: &Arc<State>, gate: &Arc<Semaphore>) -> Router {
         .route("/open", get(async move || open.get().to_string()))
         .route("/refuse", post(async || "refused"))
         .layer(axum::middleware::from_fn_with_state(
-            Observer::new(Arc::clone(state)),
+            Observer::new(Arc::clone(state), Door::WHOLE),
             observe,
         ))
+}
+
+fn connections(state: &Arc<State>, gate: &Arc<Semaphore>) -> Connections {
+    let entrance = Entrance::all(&state.config, &Admin::default())[0];
+    Connections::new(state, handlers(state, gate), &entrance)
 }
 
 async fn start(change: fn(&mut Config)) -> Server {
@@ -58,7 +63,7 @@ async fn start(change: fn(&mut Config)) -> Server {
     let gate = Arc::new(Semaphore::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Connections::new(&state, handlers(&state, &gate));
+    let connections = connections(&state, &gate);
     let task = tokio::spawn(connections.serve(listener));
     Server {
         address,
@@ -288,7 +293,7 @@ async fn who_is_let_in_by_the_kernel_is_answered_at_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = Client(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
     phase.send_replace(Phase::Closing);
-    let connections = Connections::new(&state, handlers(&state, &Arc::new(Semaphore::new(0))));
+    let connections = connections(&state, &Arc::new(Semaphore::new(0)));
     let task = tokio::spawn(connections.serve(listener));
     client.ask("/open").await;
     assert_eq!(client.answer().await.1, "1");
@@ -330,7 +335,7 @@ async fn accepting_goes_on_after_failures() {
             .pop_front()
             .map_or(Poll::Pending, Poll::Ready)
     };
-    let mut connections = Connections::new(&state, handlers(&state, &Arc::new(Semaphore::new(0))));
+    let mut connections = connections(&state, &Arc::new(Semaphore::new(0)));
     tokio::select! {
         () = connections.accept(next) => panic!("the loop ended"),
         (_, body) = async {
@@ -342,6 +347,6 @@ async fn accepting_goes_on_after_failures() {
 
 #[test]
 fn the_servers_future_can_be_spawned() {
-    fn spawnable<T: Send + 'static>(_: fn(TcpListener, Arc<State>) -> T) {}
+    fn spawnable<T: Send + 'static>(_: fn(Vec<(TcpListener, Entrance)>, Arc<State>) -> T) {}
     spawnable(serve);
 }

@@ -36,7 +36,7 @@ impl Victim {
     pub(super) fn start(models: &Path, settings: &[&str], disk: Option<&Disk>) -> Result<Self, String> {
         let files = super::folder();
         let log = files.path().join("log");
-        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--models"]);
+        let mut command = sconce(&["serve", "--listen", "127.0.0.1:0", "--admin", "", "--models"]);
         command.arg(models).args(["--set", "log.format=json"]);
         let always = [
             "engine.cache=",

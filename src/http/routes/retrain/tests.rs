@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tower::ServiceExt;
 
 use super::*;
-use crate::http::{Config, router};
+use crate::http::{Config, Door, router};
 use crate::jobs;
 use crate::retrain::{Parent, RequestError};
 use crate::store::{self, JobEnd, JobProgress, JobState, Lease, Store};
@@ -84,7 +84,9 @@ impl Bench {
             request = request.header(*name, *value);
         }
         let request = request.body(axum::body::Body::from(body.to_owned())).unwrap();
-        let Ok(response) = router(Arc::clone(&self.state)).oneshot(request).await;
+        let Ok(response) = router(Arc::clone(&self.state), Door::WHOLE)
+            .oneshot(request)
+            .await;
         response
     }
 
