@@ -29,24 +29,37 @@ impl Schema {
     }
 
     /// Every key that takes a value, dotted.
+    #[cfg(test)]
     pub(super) fn keys(&self) -> Vec<String> {
-        let mut keys = Vec::new();
-        for (name, value) in &self.0 {
-            match value.as_table() {
-                Some(section) => keys.extend(section.keys().map(|key| format!("{name}.{key}"))),
-                None => keys.push(name.clone()),
-            }
-        }
-        keys
+        let mut known = self.known();
+        known.retain(|name| self.example(name).is_some_and(|value| !value.is_table()));
+        known
+    }
+
+    /// Every key and section, dotted.
+    fn known(&self) -> Vec<String> {
+        let mut known = Vec::new();
+        gather(&self.0, "", &mut known);
+        known
     }
 
     /// The key or section most like `key`, if any is.
     pub(super) fn nearest(&self, key: &str) -> Option<String> {
-        let mut known = self.keys();
-        known.extend(self.0.keys().cloned());
+        let known = self.known();
         let scored = known.into_iter().map(|known| (likeness(key, &known), known));
         let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
         (best.0 >= ALIKE).then_some(best.1)
+    }
+}
+
+/// The dotted names of what is in a table that is called `prefix`, which ends with a dot.
+fn gather(table: &Table, prefix: &str, known: &mut Vec<String>) {
+    for (name, value) in table {
+        let name = format!("{prefix}{name}");
+        if let Some(section) = value.as_table() {
+            gather(section, &format!("{name}."), known);
+        }
+        known.push(name);
     }
 }
 

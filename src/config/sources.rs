@@ -86,25 +86,24 @@ pub(super) fn file(schema: &Schema, path: &Path) -> Result<Vec<Setting>, ConfigE
         ))
     })?;
     let mut settings = Vec::new();
-    flatten(schema, &table, &path.display().to_string(), &mut settings)?;
+    flatten(schema, (&table, ""), &path.display().to_string(), &mut settings)?;
     Ok(settings)
 }
 
-/// Sections are one deep: a table is a section or a mistake.
+/// The settings of a table that is called `prefix`, which ends with a dot. A table in it is a section or a mistake.
 fn flatten(
     schema: &Schema,
-    table: &Table,
+    (table, prefix): (&Table, &str),
     origin: &str,
     settings: &mut Vec<Setting>,
 ) -> Result<(), ConfigError> {
     for (name, value) in table {
-        match (value, schema.example(name)) {
+        let key = format!("{prefix}{name}");
+        match (value, schema.example(&key)) {
             (Value::Table(section), Some(Value::Table(_))) => {
-                for (key, value) in section {
-                    settings.push(known(schema, format!("{name}.{key}"), value.clone(), origin)?);
-                }
+                flatten(schema, (section, &format!("{key}.")), origin, settings)?;
             }
-            _ => settings.push(known(schema, name.clone(), value.clone(), origin)?),
+            _ => settings.push(known(schema, key, value.clone(), origin)?),
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ForwardedHeader, Networks};
+use super::{ForwardedHeader, Networks, cors};
 
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,8 @@ pub struct Config {
     pub drain_timeout_ms: u64,
     /// How often the file of keys is looked at; 0 never.
     pub poll_ms: u64,
+    /// Pages of other origins.
+    pub cors: cors::Config,
 }
 
 /// Whether requests may change what is served.
@@ -85,6 +87,7 @@ impl Default for Config {
             drain_delay_ms: 5_000,
             drain_timeout_ms: 20_000,
             poll_ms: 1_000,
+            cors: cors::Config::default(),
         }
     }
 }
@@ -116,6 +119,7 @@ impl Config {
                 return Err(format!("http.{key}: {value}; {from} to {to} is possible"));
             }
         }
+        self.cors.check().map_err(|text| format!("http.cors.{text}"))?;
         let (default, max) = (self.request_timeout_ms, self.max_request_timeout_ms);
         if default > max {
             return Err(format!(
@@ -170,6 +174,7 @@ mod tests {
         check(|c| c.drain_delay_ms = u64::MAX, "drain_delay_ms: ");
         check(|c| c.drain_timeout_ms = u64::MAX, "drain_timeout_ms: ");
         check(|c| c.poll_ms = u64::MAX, "poll_ms: ");
+        check(|c| c.cors.origins.push("a".to_owned()), "cors.origins: each is");
         check(
             |c| c.max_request_timeout_ms = 9_999,
             "request_timeout_ms: 10000; it cannot be over http.max_request_timeout_ms, 9999",

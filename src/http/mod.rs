@@ -22,6 +22,7 @@ mod captured;
 mod client;
 mod config;
 mod connection;
+pub mod cors;
 mod door;
 mod forms;
 mod keeping;

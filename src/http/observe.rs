@@ -13,9 +13,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::audit::Audit;
-use super::auth::{Admission, Need, Standing};
+use super::audit::{Act, Audit};
+use super::auth::{Admission, Need, Scope, Standing};
 use super::client::Caller;
+use super::cors::Cors;
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
@@ -28,6 +29,7 @@ pub(super) struct Observer {
     state: Arc<super::State>,
     ids: Ids,
     audit: Audit,
+    cors: Cors,
     routes: Vec<Observed>,
     /// Whatever matches no route.
     unmatched: Observed,
@@ -40,6 +42,24 @@ struct Observed {
     series: Arc<RouteMetrics>,
     need: Need,
 }
+
+/// No answer is another type than it says, tells other sites where it was asked from, or is part of their pages.
+const ALWAYS: [(HeaderName, &str); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    ),
+];
+/// Nor is it kept by whoever passes it on, or a page that could load anything; the page about the server says more.
+const UNLESS_SAID: [(HeaderName, &str); 2] = [
+    (header::CACHE_CONTROL, "no-store"),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; frame-ancestors 'none'",
+    ),
+];
 
 /// A key's quota and what is left of it (draft-ietf-httpapi-ratelimit-headers).
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -62,8 +82,29 @@ impl Observer {
             unmatched: observed(UNMATCHED, Need::Nothing),
             ids: Ids::new(),
             audit: Audit::new(),
+            cors: Cors::new(&state.config.cors),
             state,
         })
+    }
+
+    /// Whether the request may go on, and its key. Without one, feedback is not taken from pages of strangers, which browsers
+    /// let send forms anywhere.
+    fn admit(&self, route: &Observed, request: &Request) -> Admission {
+        let headers = request.headers();
+        let mut admission = self.state.auth.admit(route.need, headers);
+        let is_feedback = route.need == Need::Key(Scope::Feedback);
+        if is_feedback && !self.state.auth.is_on() && self.cors.is_foreign(headers) {
+            let detail = "it comes from a page of another origin, which is not among http.cors.origins";
+            admission.refused = Some(Problem::new(Kind::Forbidden, detail));
+        }
+        admission
+    }
+
+    /// What a browser is told that asks beforehand; it carries no key and wants nothing yet.
+    fn preflight(&self, route: &Observed, request: &Request) -> Option<Response> {
+        let is_known = route.path != UNMATCHED;
+        let answer = || self.cors.preflight(request.method(), request.headers());
+        is_known.then(answer).flatten()
     }
 
     /// A dozen short texts, mostly of different lengths: comparing them is quicker than hashing one.
@@ -92,27 +133,43 @@ pub(super) async fn observe(
             .audit
             .begin(name, seen.route.path, &mut request, &seen.id)
     });
-    let Admission {
-        key,
-        standing,
-        refused,
-    } = observer.state.auth.admit(seen.route.need, request.headers());
-    if let Some(key) = key {
-        act.iter_mut().for_each(|act| act.by(&key));
-        request.extensions_mut().insert(key);
-    }
-    let mut response = match refused {
-        Some(problem) => problem.into_response(),
-        None => catch_panic(next.run(request)).await.unwrap_or_else(|| {
-            Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
-        }),
+    let allowed = observer.cors.allowed(request.headers());
+    let (mut response, standing) = match observer.preflight(seen.route, &request) {
+        Some(answer) => (answer, None),
+        None => answer(&observer, seen.route, act.as_mut(), (request, next)).await,
     };
     if let Some(act) = act {
         act.end(&response);
     }
+    observer.cors.mark(allowed, response.headers_mut());
     seen.mark(response.headers_mut(), standing);
     seen.end(response.status().as_u16());
     response
+}
+
+/// The route's answer, if its caller may have one, and what the caller's key has left.
+async fn answer(
+    observer: &Observer,
+    route: &Observed,
+    act: Option<&mut Act<'_>>,
+    (mut request, next): (Request, Next),
+) -> (Response, Option<Standing>) {
+    let Admission {
+        key,
+        standing,
+        refused,
+    } = observer.admit(route, &request);
+    if let Some(key) = key {
+        act.into_iter().for_each(|act| act.by(&key));
+        request.extensions_mut().insert(key);
+    }
+    if let Some(problem) = refused {
+        return (problem.into_response(), standing);
+    }
+    let answer = catch_panic(next.run(request)).await.unwrap_or_else(|| {
+        Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
+    });
+    (answer, standing)
 }
 
 /// One request in flight. Dropped before its end, it counts as 499: the caller hung up.
@@ -147,13 +204,12 @@ impl<'a> Seen<'a> {
         if let Some(trace) = &self.trace {
             headers.insert(trace::HEADER, trace.header());
         }
-        headers.insert(
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        );
-        headers
-            .entry(header::CACHE_CONTROL)
-            .or_insert(HeaderValue::from_static("no-store"));
+        for (name, value) in ALWAYS {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for (name, value) in UNLESS_SAID {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
         if let Some(standing) = standing {
             for (name, text) in [(POLICY, standing.policy()), (LIMIT, standing.limit())] {
                 let value = HeaderValue::try_from(text).expect("digits and quotes make a header");
@@ -240,8 +296,8 @@ mod tests {
         let metrics = Metrics::new(&[]);
         let phase = watch::channel(Phase::Ready).1;
         let state = Arc::new(super::super::State::new(Config::default(), &metrics, phase));
-        let observer = Observer::new(Arc::clone(&state), Door::WHOLE);
-        let layer = axum::middleware::from_fn_with_state(observer, observe);
+        let layer =
+            axum::middleware::from_fn_with_state(Observer::new(Arc::clone(&state), Door::WHOLE), observe);
         let router = Router::new()
             .route("/docs", get(async || "fine"))
             .route("/metrics", get(async || -> &'static str { panic!("a secret") }))

@@ -32,8 +32,12 @@ impl Edge {
     }
 
     fn at(door: Door, phase: Phase) -> Self {
+        Self::of(Config::default(), door, phase)
+    }
+
+    fn of(config: Config, door: Door, phase: Phase) -> Self {
         let metrics = Metrics::new(&[("version", "test")]);
-        let state = State::new(Config::default(), &metrics, watch::channel(phase).1);
+        let state = State::new(config, &metrics, watch::channel(phase).1);
         let state = Arc::new(state);
         Self {
             router: router(Arc::clone(&state), door),
@@ -125,7 +129,19 @@ async fn every_route_answers_by_the_contract_in_every_phase() {
             );
             assert!(!answer.header("x-request-id").is_empty(), "{template}");
             assert_eq!(answer.header("x-content-type-options"), "nosniff", "{template}");
-            assert!(!answer.header("cache-control").is_empty(), "{template}");
+            assert_eq!(answer.header("cache-control"), "no-store", "{template}");
+            assert_eq!(answer.header("referrer-policy"), "no-referrer", "{template}");
+            assert_eq!(
+                answer.header("cross-origin-resource-policy"),
+                "same-origin",
+                "{template}"
+            );
+            let policy = answer.header("content-security-policy");
+            assert!(
+                policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+                "{policy}"
+            );
+            assert_eq!(answer.header("access-control-allow-origin"), "", "{template}");
         }
     }
 }
@@ -196,6 +212,115 @@ async fn another_method_is_told_the_right_ones() {
                 assert_eq!(answer.kind(), "method-not-allowed");
                 assert_eq!(answer.header("allow"), expected, "{other} {template}");
             }
+        }
+    }
+}
+
+/// An edge that lists one origin.
+fn listing() -> Edge {
+    let mut config = Config::default();
+    config.cors.origins.push("https://app.example.org".to_owned());
+    Edge::of(config, Door::WHOLE, Phase::Ready)
+}
+
+#[tokio::test]
+async fn a_listed_page_may_ask_and_another_may_not() {
+    let edge = listing();
+    let (listed, other) = (
+        ("origin", "https://app.example.org"),
+        ("origin", "https://evil.example"),
+    );
+    let answer = edge.ask("GET", "/health/live", &[listed]).await;
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        "https://app.example.org"
+    );
+    assert!(
+        answer
+            .header("access-control-expose-headers")
+            .contains("retry-after")
+    );
+    assert_eq!(answer.header("vary"), "origin");
+    assert_eq!(answer.header("access-control-allow-credentials"), "");
+    for fields in [&[other][..], &[]] {
+        let answer = edge.ask("GET", "/health/live", fields).await;
+        assert_eq!(
+            (
+                answer.status.as_u16(),
+                answer.header("access-control-allow-origin")
+            ),
+            (200, "")
+        );
+        // A cache must not give one page's answer to another.
+        assert_eq!(answer.header("vary"), "origin");
+    }
+    // A refusal is read as well.
+    let refused = edge.ask("POST", "/v1/models/mnist/rollback", &[listed]).await;
+    assert_eq!(refused.status, 403);
+    assert_eq!(
+        refused.header("access-control-allow-origin"),
+        "https://app.example.org"
+    );
+}
+
+#[tokio::test]
+async fn a_browser_is_told_beforehand() {
+    let edge = listing();
+    let wanted = ("access-control-request-method", "POST");
+    let preflight = async |edge: &Edge, path: &str, fields: &[(&str, &str)]| {
+        let mut request = Request::options(path);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let Ok(response) = edge
+            .router
+            .clone()
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await;
+        let header = |name: &str| {
+            let value = response.headers().get(name);
+            value.map_or("", |value| value.to_str().unwrap()).to_owned()
+        };
+        let names = [
+            "access-control-allow-origin",
+            "access-control-allow-methods",
+            "access-control-allow-headers",
+        ];
+        (response.status().as_u16(), names.map(header))
+    };
+    let listed = ("origin", "https://app.example.org");
+    let (status, [origin, methods, headers]) = preflight(&edge, "/v1/predict", &[listed, wanted]).await;
+    assert_eq!((status, &*origin), (204, "https://app.example.org"));
+    assert!(methods.contains("POST") && headers.contains("x-api-key") && headers.contains("authorization"));
+    // Neither of these is a preflight of a listed page, so each is a method that the path does not take.
+    for fields in [
+        &[("origin", "https://evil.example"), wanted][..],
+        &[listed],
+        &[wanted],
+    ] {
+        assert_eq!(preflight(&edge, "/v1/predict", fields).await.0, 405, "{fields:?}");
+    }
+    assert_eq!(preflight(&edge, "/nothing", &[listed, wanted]).await.0, 404);
+    assert_eq!(
+        preflight(&Edge::new(Phase::Ready), "/v1/predict", &[listed, wanted])
+            .await
+            .0,
+        405
+    );
+}
+
+#[tokio::test]
+async fn strangers_pages_give_no_feedback() {
+    let edge = listing();
+    for path in ["/v1/samples", "/v1/feedback"] {
+        let ask = async |origin: &str| {
+            edge.ask("POST", path, &[("host", "x:8080"), ("origin", origin)])
+                .await
+        };
+        assert_eq!(ask("https://evil.example").await.kind(), "forbidden", "{path}");
+        assert_eq!(ask("null").await.kind(), "forbidden", "{path}");
+        for own in ["http://x:8080", "https://app.example.org"] {
+            assert_eq!(ask(own).await.kind(), "store-unavailable", "{path} {own}");
         }
     }
 }
