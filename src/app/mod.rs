@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::engine::available_cores;
 use crate::http::Entrance;
 use crate::http::auth::{Auth, AuthError};
+use crate::http::tls::{Tls, TlsError};
 use crate::preprocess::pool::quiet_decoder_panics;
 use crate::registry::RegistryError;
 use crate::service::ServiceError;
@@ -23,6 +24,7 @@ mod server;
 mod signals;
 mod threads;
 
+use reload::Guards;
 use server::Server;
 use signals::Signals;
 
@@ -38,6 +40,9 @@ pub enum AppError {
     /// The keys are not right.
     #[error("configuration: {0}")]
     Auth(#[from] AuthError),
+    /// The certificates are not right.
+    #[error("configuration: {0}")]
+    Tls(#[from] TlsError),
     /// A port, thread or signal handler.
     #[error("{what}: {source}")]
     Io {
@@ -58,7 +63,7 @@ pub enum AppError {
 }
 
 /// Serves until SIGTERM or SIGINT, then drains. `started` is when the program began. Once the port is bound, writes
-/// `listening on http://ADDRESS` to standard output, and `admin on http://ADDRESS` where that is another.
+/// `listening on http://ADDRESS` (`https` with TLS) to standard output, and `admin on http://ADDRESS` where that is another.
 pub fn serve(config: &Config, started: Instant) -> Result<(), AppError> {
     quiet_decoder_panics();
     let runtime = runtime(config.http.threads)?;
@@ -74,6 +79,7 @@ async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
     // Before a port is bound: who has keys does not mean to be open for a moment.
     let metrics = Metrics::new(&server::BUILD);
     let auth = Auth::load(&config.auth, &metrics)?;
+    let tls = Tls::load(&config.http.tls, &metrics)?;
     let entrances = Entrance::all(&config.http, &config.admin);
     for entrance in &entrances {
         entrance.check(config.http.management, &auth)?;
@@ -82,13 +88,15 @@ async fn run(config: &Config, started: Instant) -> Result<(), AppError> {
     for entrance in entrances {
         listeners.push((bind(&entrance).await?, entrance));
     }
-    let url = |(listener, _): &(TcpListener, Entrance)| {
-        let address = listener.local_addr();
-        address.map(|address| format!("http://{address}"))
+    let url = |(listener, entrance): &(TcpListener, Entrance)| {
+        let scheme = if entrance.has_tls { "https" } else { "http" };
+        listener
+            .local_addr()
+            .map(|address| format!("{scheme}://{address}"))
     };
     let urls: Result<Vec<String>, _> = listeners.iter().map(url).collect();
     let urls = urls.map_err(io("the server's address"))?;
-    let mut server = Server::start(config, &metrics, auth, listeners)?;
+    let mut server = Server::start(config, &metrics, Guards { auth, tls }, listeners)?;
     tracing::info!(url = urls[0], admin = urls.get(1), "listening");
     let served = match announce(&urls) {
         Ok(()) => server.serve(&mut signals, started).await,

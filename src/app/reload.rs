@@ -8,9 +8,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use crate::http::auth::Auth;
+use crate::http::tls::Tls;
 
 use super::threads::Threads;
 use super::{AppError, io};
+
+/// What guards the server's doors.
+pub(super) struct Guards {
+    pub(super) auth: Arc<Auth>,
+    pub(super) tls: Option<Arc<Tls>>,
+}
 
 /// Owns what wakes the thread; dropping it ends both.
 pub(super) struct Reload {
@@ -18,16 +25,24 @@ pub(super) struct Reload {
     signals: JoinHandle<()>,
 }
 
-/// Looks at the files of `auth` every `poll` (never by itself where that is zero) and on SIGHUP, on a thread of its own: a file
-/// system that hangs holds up nobody. Where nothing can change, there is no thread, and SIGHUP ends the process as ever.
-pub(super) fn start(auth: &Arc<Auth>, poll: Duration, threads: &Threads) -> Result<Option<Reload>, AppError> {
-    if !auth.may_change() {
+/// Looks at the files of `guards` every `poll` (never by itself where that is zero) and on SIGHUP, on a thread of its own: a
+/// file system that hangs holds up nobody. Where nothing can change, there is no thread, and SIGHUP ends the process as ever.
+pub(super) fn start(
+    Guards { auth, tls }: &Guards,
+    poll: Duration,
+    threads: &Threads,
+) -> Result<Option<Reload>, AppError> {
+    if !auth.may_change() && tls.is_none() {
         return Ok(None);
     }
     let (wake, woken) = channel();
     let signals = hangups(wake.clone())?;
-    let auth = Arc::clone(auth);
-    threads.spawn_ending("reload", move || look(&woken, poll, |asked| auth.refresh(asked)))?;
+    let (auth, tls) = (Arc::clone(auth), tls.clone());
+    let refresh = move |asked| {
+        auth.refresh(asked);
+        tls.iter().for_each(|tls| tls.refresh(asked));
+    };
+    threads.spawn_ending("reload", move || look(&woken, poll, refresh))?;
     Ok(Some(Reload { _wake: wake, signals }))
 }
 

@@ -9,7 +9,6 @@ use tokio::task::JoinHandle;
 
 use crate::collect::{Collector, Worker};
 use crate::config::Config;
-use crate::http::auth::Auth;
 use crate::http::{self, Entrance, Phase, State};
 use crate::predict::{Predictor, Served};
 use crate::preprocess::pool::Pool;
@@ -19,7 +18,7 @@ use crate::telemetry::{Metrics, ModelMetrics, Outcome};
 
 use super::jobs;
 use super::keeping::{self, Keeping};
-use super::reload::{self, Reload};
+use super::reload::{self, Guards, Reload};
 use super::signals::Signals;
 use super::threads::Threads;
 use super::{AppError, io, threads_of};
@@ -77,17 +76,18 @@ impl Server {
     pub(super) fn start(
         config: &Config,
         metrics: &Arc<Metrics>,
-        auth: Arc<Auth>,
+        guards: Guards,
         listeners: Vec<(TcpListener, Entrance)>,
     ) -> Result<Self, AppError> {
         let (phase, watched) = watch::channel(Phase::Starting);
         let (collector, worker) = Collector::new(&config.store, metrics);
         let threads = Threads::new();
         let poll = Duration::from_millis(config.http.poll_ms);
-        let reload = reload::start(&auth, poll, &threads)?;
+        let reload = reload::start(&guards, poll, &threads)?;
         let state = Arc::new(State {
             models: config.models.clone(),
-            auth,
+            auth: guards.auth,
+            tls: guards.tls,
             collector,
             ..State::new(config.http.clone(), metrics, watched)
         });

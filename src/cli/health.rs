@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::url::Url;
 use super::{CliError, Common};
+use crate::config::Config;
+use crate::http::Entrance;
+
+mod tls;
 
 /// Flags of `sconce health`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What to ask; 200 means healthy [default: /health/ready at the configured address]
+    /// What to ask; 200 means healthy [default: /health/ready at the configured address]. The certificate of https is not checked
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// How long the answer may take, in milliseconds
@@ -24,8 +28,8 @@ const MAX_STATUS_BYTES: usize = 1024;
 /// Runs it.
 pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     let url = match &args.url {
-        Some(text) => Url::parse(text)?,
-        None => url_of_server(super::config(common)?.http.listen)?,
+        Some(text) => Url::parse_either(text)?,
+        None => url_of_server(&super::config(common)?)?,
     };
     let deadline = Instant::now() + Duration::from_millis(args.timeout_ms);
     match ask(&url, deadline) {
@@ -35,11 +39,21 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
     }
 }
 
-/// Where a server that listens on `listen` says whether it is ready; every interface includes the own machine.
-fn url_of_server(mut listen: SocketAddr) -> Result<Url, CliError> {
+/// Where a server of this configuration says whether it is ready; every interface includes the own machine. Of two listeners
+/// the one without TLS, which asks for no certificate.
+fn url_of_server(config: &Config) -> Result<Url, CliError> {
+    let entrances = Entrance::all(&config.http, &config.admin);
+    let entrance = entrances
+        .iter()
+        .find(|entrance| !entrance.has_tls)
+        .unwrap_or(&entrances[0]);
+    let mut listen = entrance.address;
     if listen.port() == 0 {
-        let text = "http.listen has port 0, so the server's port is not known: give --url";
-        return Err(CliError::Usage(text.to_owned()));
+        let text = format!(
+            "{} has port 0, so the server's port is not known: give --url",
+            entrance.key
+        );
+        return Err(CliError::Usage(text));
     }
     if listen.ip().is_unspecified() {
         listen.set_ip(match listen {
@@ -48,22 +62,40 @@ fn url_of_server(mut listen: SocketAddr) -> Result<Url, CliError> {
         });
     }
     Ok(Url {
+        has_tls: entrance.has_tls,
         authority: listen.to_string(),
         path: "/health/ready".to_owned(),
     })
 }
 
+/// A connection, plain or in TLS.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// A name or an address, without the port and an address's brackets.
+fn host(authority: &str) -> &str {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// The status of a GET.
 fn ask(url: &Url, deadline: Instant) -> io::Result<u16> {
-    let mut stream = connect(&url.authority, deadline)?;
-    let Url { authority, path } = url;
+    let Url { authority, path, .. } = url;
+    let socket = connect(authority, deadline)?;
+    let mut stream: Box<dyn Stream> = match url.has_tls {
+        false => Box::new(socket.try_clone()?),
+        true => Box::new(tls::wrapped(socket.try_clone()?, host(authority))?),
+    };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
-    stream.set_write_timeout(Some(left(deadline)?))?;
+    // A handshake reads before it writes the question.
+    socket.set_read_timeout(Some(left(deadline)?))?;
+    socket.set_write_timeout(Some(left(deadline)?))?;
     stream.write_all(request.as_bytes())?;
     let mut head = Vec::new();
     let mut part = [0; 256];
     while !head.contains(&b'\n') && head.len() < MAX_STATUS_BYTES {
-        stream.set_read_timeout(Some(left(deadline)?))?;
+        socket.set_read_timeout(Some(left(deadline)?))?;
         match stream.read(&mut part)? {
             0 => break,
             count => head.extend_from_slice(&part[..count]),
@@ -108,20 +140,42 @@ mod tests {
 
     #[test]
     fn the_configured_address_is_asked_on_this_machine() {
-        let check = |listen: &str, expected: &str| {
-            let url = url_of_server(listen.parse().unwrap()).unwrap();
-            assert_eq!(url.to_string(), expected);
+        let url = |listen: &str, admin: &str, has_tls: bool| {
+            let mut config = Config::default();
+            config.http.listen = listen.parse().unwrap();
+            config.admin.address = admin.parse().unwrap();
+            if has_tls {
+                config.http.tls.certificate = "a".into();
+            }
+            url_of_server(&config)
         };
-        check("0.0.0.0:8080", "http://127.0.0.1:8080/health/ready");
-        check("[::]:81", "http://[::1]:81/health/ready");
-        check("10.1.2.3:8080", "http://10.1.2.3:8080/health/ready");
-        assert!(url_of_server("127.0.0.1:0".parse().unwrap()).is_err());
+        let check = |listen: &str, admin: &str, has_tls: bool, expected: &str| {
+            assert_eq!(url(listen, admin, has_tls).unwrap().to_string(), expected);
+        };
+        let local = "127.0.0.1:8081";
+        check("0.0.0.0:8080", local, false, "http://127.0.0.1:8080/health/ready");
+        check("[::]:81", local, false, "http://[::1]:81/health/ready");
+        check("10.1.2.3:8080", "", false, "http://10.1.2.3:8080/health/ready");
+        check("0.0.0.0:443", local, true, "http://127.0.0.1:8081/health/ready");
+        check("0.0.0.0:443", "", true, "https://127.0.0.1:443/health/ready");
+        check(
+            "0.0.0.0:443",
+            "0.0.0.0:81",
+            true,
+            "https://127.0.0.1:443/health/ready",
+        );
+        assert!(url("127.0.0.1:0", local, false).is_err());
+        assert_eq!(
+            [host("a:80"), host("[::1]:80"), host("127.0.0.1:1")],
+            ["a", "::1", "127.0.0.1"]
+        );
     }
 
     /// What `ask` makes of a server that answers with `answer`.
     fn asked(answer: &'static str) -> io::Result<u16> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = Url {
+            has_tls: false,
             authority: listener.local_addr().unwrap().to_string(),
             path: "/x".to_owned(),
         };

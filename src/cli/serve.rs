@@ -33,7 +33,7 @@ pub(crate) fn run(args: &Args, common: &Common) -> Result<(), CliError> {
         | AppError::Store(_)
         | AppError::Jobs(_)
         | AppError::Thread(_) => CliError::Failed(error.to_string()),
-        AppError::Auth(_) => CliError::Usage(error.to_string()),
+        AppError::Auth(_) | AppError::Tls(_) => CliError::Usage(error.to_string()),
         AppError::Folder(_) | AppError::Service(_) => CliError::Data(error.to_string()),
     })
 }

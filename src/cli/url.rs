@@ -1,10 +1,12 @@
-//! Addresses of servers that are asked over plain HTTP.
+//! Addresses of servers that are asked.
 
 use super::CliError;
 
-/// `http://` + authority + path.
+/// `http://` or `https://` + authority + path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
+    /// Whether it is `https`.
+    pub(super) has_tls: bool,
     /// Host and port, as the request's `Host` says it.
     pub(super) authority: String,
     /// The path with the query, from its `/` on.
@@ -14,21 +16,34 @@ pub(super) struct Url {
 impl Url {
     /// Of `http://HOST[:PORT][/PATH]`; port 80 and path `/` where none is given.
     pub(super) fn parse(text: &str) -> Result<Self, CliError> {
-        let wrong = || CliError::Usage(format!("'{text}' is not of the form http://HOST[:PORT]/PATH"));
         if text.starts_with("https://") {
             let why = "https is not spoken here: ask the server behind the proxy, over http://";
             return Err(CliError::Usage(format!("'{text}': {why}")));
         }
-        let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+        Self::parse_either(text)
+    }
+
+    /// Of one of these, or of `https://HOST[:PORT][/PATH]`, whose port is 443 where none is given.
+    pub(super) fn parse_either(text: &str) -> Result<Self, CliError> {
+        let wrong = || CliError::Usage(format!("'{text}' is not of the form http://HOST[:PORT]/PATH"));
+        let (has_tls, rest) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("http://").ok_or_else(wrong)?),
+        };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
         if authority.is_empty() || authority.contains(['@', '?', '#']) || !plain(rest) {
             return Err(wrong());
         }
         let port_follows = authority.rsplit(']').next().is_some_and(|end| end.contains(':'));
-        let port = if port_follows { "" } else { ":80" };
+        let port = match (port_follows, has_tls) {
+            (true, _) => "",
+            (false, false) => ":80",
+            (false, true) => ":443",
+        };
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self {
+            has_tls,
             authority: format!("{authority}{port}"),
             path: path.to_owned(),
         })
@@ -37,7 +52,8 @@ impl Url {
 
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.path)
+        let scheme = if self.has_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.path)
     }
 }
 
@@ -59,6 +75,10 @@ mod tests {
         check("http://localhost", "localhost:80", "/");
         check("http://[::1]/x", "[::1]:80", "/x");
         check("http://[::1]:81/x?y=:z", "[::1]:81", "/x?y=:z");
+        let secure = Url::parse_either("https://a/x").unwrap();
+        assert_eq!((secure.has_tls, &*secure.authority), (true, "a:443"));
+        assert_eq!(secure.to_string(), "https://a:443/x");
+        assert!(!Url::parse_either("http://a").unwrap().has_tls);
         for wrong in [
             "https://a/",
             "a:80",

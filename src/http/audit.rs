@@ -31,6 +31,8 @@ pub(super) struct Act<'a> {
     who: String,
     has_key: bool,
     peer: Option<String>,
+    /// The SHA-256 of the peer's certificate.
+    certificate: Option<Arc<str>>,
     request_id: RequestId,
     note: Note,
     outcome: Cow<'static, str>,
@@ -77,12 +79,14 @@ impl Audit {
         request.extensions_mut().insert(note.clone());
         let caller = request.extensions().get::<Caller>();
         let peer = caller.and_then(|caller| caller.peer).map(|peer| peer.to_string());
+        let certificate = caller.and_then(|caller| caller.certificate.clone());
         Act {
             audit: self,
             name,
             who: peer.clone().unwrap_or_else(|| "unknown".to_owned()),
             has_key: false,
             peer,
+            certificate,
             request_id: request_id.clone(),
             note,
             outcome: "hung_up".into(),
@@ -153,6 +157,7 @@ impl Drop for Act<'_> {
             by = by.as_deref(),
             outcome = &*self.outcome,
             peer = self.peer.as_deref(),
+            certificate = self.certificate.as_deref(),
             request_id = &*self.request_id.0,
             suppressed,
             "administrative act"
@@ -221,7 +226,7 @@ mod tests {
         let mut request = Request::post(path).body(Body::empty()).unwrap();
         request.extensions_mut().insert(Caller {
             peer: Some("192.0.2.7".parse().unwrap()),
-            id: None,
+            ..Caller::default()
         });
         request
     }

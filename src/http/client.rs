@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, header};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::queueing::Client;
 pub(super) struct Caller {
     /// At the other end of its connection.
     pub(super) peer: Option<IpAddr>,
+    /// The SHA-256 of its certificate, where it showed one.
+    pub(super) certificate: Option<Arc<str>>,
     /// Its name.
     pub(super) id: Option<RequestId>,
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ForwardedHeader, Networks, cors};
+use super::{ForwardedHeader, Networks, cors, tls};
 
 /// The server's edge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +47,12 @@ pub struct Config {
     pub drain_delay_ms: u64,
     /// Then: time for what is in flight.
     pub drain_timeout_ms: u64,
-    /// How often the file of keys is looked at; 0 never.
+    /// How often the files of keys and certificates are looked at; 0 never.
     pub poll_ms: u64,
     /// Pages of other origins.
     pub cors: cors::Config,
+    /// TLS.
+    pub tls: tls::Config,
 }
 
 /// Whether requests may change what is served.
@@ -88,6 +90,7 @@ impl Default for Config {
             drain_timeout_ms: 20_000,
             poll_ms: 1_000,
             cors: cors::Config::default(),
+            tls: tls::Config::default(),
         }
     }
 }
@@ -120,6 +123,7 @@ impl Config {
             }
         }
         self.cors.check().map_err(|text| format!("http.cors.{text}"))?;
+        self.tls.check().map_err(|text| format!("http.tls.{text}"))?;
         let (default, max) = (self.request_timeout_ms, self.max_request_timeout_ms);
         if default > max {
             return Err(format!(
@@ -174,6 +178,9 @@ mod tests {
         check(|c| c.drain_delay_ms = u64::MAX, "drain_delay_ms: ");
         check(|c| c.drain_timeout_ms = u64::MAX, "drain_timeout_ms: ");
         check(|c| c.poll_ms = u64::MAX, "poll_ms: ");
+        check(|c| c.tls.key = "a".into(), "tls.certificate: a key needs");
+        check(|c| c.tls.certificate = "a".into(), "tls.key: a certificate needs");
+        check(|c| c.tls.client_ca = "a".into(), "tls.client_ca: without");
         check(|c| c.cors.origins.push("a".to_owned()), "cors.origins: each is");
         check(
             |c| c.max_request_timeout_ms = 9_999,

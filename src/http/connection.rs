@@ -1,7 +1,6 @@
 //! One connection, from its accept to its close.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,11 @@ use tower::Service;
 
 use super::activity::{Activity, Limits, Watched};
 use super::client::Caller;
-use super::{Config, Phase};
+use super::stream::Stream;
+use super::tls::Tls;
+use super::{Phase, State};
+use crate::telemetry::Metrics;
+use crate::telemetry::access::Handshake;
 
 /// How every connection is served.
 #[derive(Clone, Debug)]
@@ -29,6 +32,9 @@ pub(super) struct Manner {
     router: Router,
     limits: Limits,
     phase: watch::Receiver<Phase>,
+    /// Where connections begin with a handshake.
+    tls: Option<Arc<Tls>>,
+    metrics: Arc<Metrics>,
 }
 
 /// While the server closes, a peer that keeps it waiting for this long more is let go.
@@ -39,46 +45,86 @@ const CLOSING_STALL: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(2);
 
 impl Manner {
-    /// As configured; `router` answers.
-    pub(super) fn new(config: &Config, router: Router, phase: watch::Receiver<Phase>) -> Self {
+    /// As configured; `router` answers, after a handshake where there is `tls`.
+    pub(super) fn new(state: &State, router: Router, tls: Option<Arc<Tls>>) -> Self {
+        let config = &state.config;
         let mut http = http1::Builder::new();
         http.max_buf_size(config.max_head_bytes).header_read_timeout(None);
         Self {
             http,
             router,
             limits: Limits::new(config),
-            phase,
+            phase: state.phase.clone(),
+            tls,
+            metrics: Arc::clone(&state.metrics),
         }
     }
 
     /// Answers the peer's requests until it closes, stalls, or the server closes.
-    pub(super) async fn serve(self, stream: TcpStream) {
+    pub(super) async fn serve(mut self, stream: TcpStream) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
         // Unknown where the peer is gone already.
         let peer = stream.peer_addr().ok().map(|address| address.ip());
+        // A handshake has the time of a head, and what follows has what is left of it.
         let activity = Arc::new(Activity::new(Instant::now()));
+        let Some(stream) = self.shake_hands(stream).await else {
+            return;
+        };
+        let caller = Caller {
+            peer,
+            certificate: stream.peer_certificate(),
+            id: None,
+        };
         let watched = Watched {
             stream,
             activity: Arc::clone(&activity),
         };
-        if let Some(watched) = self.converse(watched, &activity, peer).await {
+        if let Some(watched) = self.converse(watched, &activity, caller).await {
             linger(watched.stream).await;
         }
+    }
+
+    /// The stream, in TLS where that is asked for; `None` where the peer does not come to it.
+    async fn shake_hands(&mut self, stream: TcpStream) -> Option<Stream> {
+        let Some(tls) = self.tls.take() else {
+            return Some(Stream::Plain(stream));
+        };
+        let closing = async {
+            reached(&mut self.phase, Phase::Closing).await;
+            sleep(CLOSING_STALL).await;
+        };
+        // A handshake that is done wins over its deadline.
+        let shaken = tokio::select! {
+            biased;
+            shaken = tls.accept(stream) => Some(shaken),
+            () = sleep(self.limits.head) => None,
+            () = closing => None,
+        };
+        let (stream, outcome) = match shaken {
+            Some(Ok(stream)) => (Some(Stream::Tls(Box::new(stream))), Handshake::Done),
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a handshake failed");
+                (None, Handshake::Failed)
+            }
+            None => (None, Handshake::Late),
+        };
+        self.metrics.access.handshake(outcome);
+        stream
     }
 
     /// The stream once HTTP is done with it; `None` where the peer stalled or is gone.
     async fn converse(
         mut self,
-        watched: Watched<TcpStream>,
+        watched: Watched<Stream>,
         activity: &Arc<Activity>,
-        peer: Option<IpAddr>,
-    ) -> Option<Watched<TcpStream>> {
+        caller: Caller,
+    ) -> Option<Watched<Stream>> {
         let router = self.router;
         let answer = service_fn(|mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Caller { peer, id: None });
+            request.extensions_mut().insert(caller.clone());
             let handling = activity.handle();
             let answer = router.clone().call(request);
             Box::pin(async move {
@@ -133,7 +179,7 @@ pub(super) async fn reached(now: &mut watch::Receiver<Phase>, phase: Phase) {
 }
 
 /// Says that no more is coming, then reads on until the peer has said so too.
-async fn linger(mut stream: TcpStream) {
+async fn linger(mut stream: Stream) {
     let rest = async {
         stream.shutdown().await?;
         let mut unread = vec![0; 8192];

@@ -40,6 +40,8 @@ pub struct Entrance {
     pub address: SocketAddr,
     /// What is answered there.
     pub door: Door,
+    /// Whether connections begin with a handshake, where there is TLS: what managers of this machine do needs none.
+    pub has_tls: bool,
     /// How many connections may be open.
     pub max_connections: usize,
     /// The key of the configuration that names the address.
@@ -99,6 +101,7 @@ impl Entrance {
                 manages: apart.is_none(),
                 is_local: http.listen.ip().is_loopback(),
             },
+            has_tls: http.tls.is_on(),
             max_connections: http.max_connections,
             key: "http.listen",
         };
@@ -108,6 +111,7 @@ impl Entrance {
                 manages: true,
                 is_local: address.ip().is_loopback(),
             },
+            has_tls: http.tls.is_on() && !address.ip().is_loopback(),
             max_connections: admin.max_connections,
             key: ADMIN,
         });

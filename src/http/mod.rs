@@ -13,6 +13,7 @@ use crate::telemetry::Metrics;
 use crate::{service, store};
 use auth::Auth;
 use problem::{Kind, Problem};
+use tls::Tls;
 
 mod activity;
 mod audit;
@@ -35,6 +36,8 @@ mod request_id;
 pub mod routes;
 mod serve;
 mod stamp;
+mod stream;
+pub mod tls;
 mod trace;
 
 pub use client::{Clients, ForwardedHeader};
@@ -69,6 +72,8 @@ pub struct State {
     pub models: PathBuf,
     /// Who may do what.
     pub auth: Arc<Auth>,
+    /// Certificates, where there is TLS.
+    pub tls: Option<Arc<Tls>>,
     /// Every series.
     pub metrics: Arc<Metrics>,
     /// The served models; empty while starting.
@@ -86,13 +91,15 @@ pub struct State {
 }
 
 impl State {
-    /// Nothing is loaded, nothing is kept, there is no folder of models, and no key is needed. What else there is goes over it.
+    /// Nothing is loaded, nothing is kept, there is no folder of models, no key is needed, and there is no TLS. What else there
+    /// is goes over it.
     pub fn new(config: Config, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Self {
         Self {
             clients: Clients::new(&config),
             config,
             models: PathBuf::new(),
             auth: Auth::open(metrics),
+            tls: None,
             metrics: Arc::clone(metrics),
             predictor: OnceLock::new(),
             service: OnceLock::new(),

@@ -126,7 +126,10 @@ pub(super) async fn observe(
     // The connection left it, so that nothing is allocated here.
     match request.extensions_mut().get_mut::<Caller>() {
         Some(caller) => caller.id = id,
-        None => drop(request.extensions_mut().insert(Caller { peer: None, id })),
+        None => {
+            let caller = Caller::default();
+            request.extensions_mut().insert(Caller { id, ..caller });
+        }
     }
     let mut act = act(request.method().as_str(), seen.route.path).map(|name| {
         observer

@@ -50,11 +50,12 @@ struct Place {
 
 impl Connections {
     fn new(state: &State, router: Router, entrance: &Entrance) -> Self {
+        let tls = state.tls.as_ref().filter(|_| entrance.has_tls).map(Arc::clone);
         Self {
             free: Arc::new(Semaphore::new(entrance.max_connections)),
             open: state.metrics.http_connections.clone(),
             phase: state.phase.clone(),
-            manner: Manner::new(&state.config, router, state.phase.clone()),
+            manner: Manner::new(state, router, tls),
             tasks: JoinSet::new(),
         }
     }

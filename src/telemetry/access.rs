@@ -28,6 +28,23 @@ const ACCESSES: [(Access, &str); 4] = [
 /// What may become of a request whose key is known: the first of [`ACCESSES`].
 const KNOWN: usize = 3;
 
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// In a connection.
+    Done,
+    /// In an error: no TLS, no version or certificate in common, a peer that left.
+    Failed,
+    /// By its deadline.
+    Late,
+}
+
+const HANDSHAKES: [(Handshake, &str); 3] = [
+    (Handshake::Done, "done"),
+    (Handshake::Failed, "failed"),
+    (Handshake::Late, "late"),
+];
+
 /// The server's series.
 #[derive(Debug)]
 pub struct AccessMetrics {
@@ -37,6 +54,11 @@ pub struct AccessMetrics {
     pub reloads: IntCounter,
     /// How often it could not be, so that the keys before went on.
     pub reload_failures: IntCounter,
+    /// How often certificates were read anew.
+    pub tls_reloads: IntCounter,
+    /// How often they could not be, so that those before went on.
+    pub tls_reload_failures: IntCounter,
+    handshakes: [IntCounter; HANDSHAKES.len()],
     all: [IntCounter; ACCESSES.len()],
     by_key: IntCounterVec,
 }
@@ -49,6 +71,8 @@ impl AccessMetrics {
     pub(super) fn new(r: &Registry) -> Self {
         let all = "Requests to routes that need a key, by what became of them.";
         let all = counters(r, "sconce_auth_requests_total", all, &["outcome"]);
+        let handshakes = "TLS handshakes by how they ended.";
+        let handshakes = counters(r, "sconce_tls_handshakes_total", handshakes, &["outcome"]);
         let by_key = "The same by key, of those that had one.";
         Self {
             keys: gauge(r, "sconce_auth_keys", "API keys in force."),
@@ -58,6 +82,17 @@ impl AccessMetrics {
                 "sconce_auth_reload_failures_total",
                 "How often keys could not be read anew; those before went on.",
             ),
+            tls_reloads: counter(
+                r,
+                "sconce_tls_reloads_total",
+                "How often certificates were read anew.",
+            ),
+            tls_reload_failures: counter(
+                r,
+                "sconce_tls_reload_failures_total",
+                "How often certificates could not be read anew; those before went on.",
+            ),
+            handshakes: HANDSHAKES.map(|(_, label)| handshakes.with_label_values(&[label])),
             all: ACCESSES.map(|(_, label)| all.with_label_values(&[label])),
             by_key: counters(r, "sconce_key_requests_total", by_key, &["key", "outcome"]),
         }
@@ -80,6 +115,11 @@ impl AccessMetrics {
         }
     }
 
+    /// Counts a handshake.
+    pub fn handshake(&self, handshake: Handshake) {
+        self.handshakes[handshake as usize].inc();
+    }
+
     /// Counts a request, for its key too where it has one.
     pub fn count(&self, access: Access, key: Option<&KeySeries>) {
         self.all[access as usize].inc();
@@ -96,6 +136,8 @@ mod tests {
 
     #[test]
     fn labels_stand_at_the_places_their_enum_indexes() {
+        let in_order = |(place, (handshake, _)): (usize, &(Handshake, &str))| *handshake as usize == place;
+        assert!(HANDSHAKES.iter().enumerate().all(in_order));
         let in_order = |(place, (access, _)): (usize, &(Access, &str))| *access as usize == place;
         assert!(ACCESSES.iter().enumerate().all(in_order));
     }

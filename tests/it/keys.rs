@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -315,4 +318,65 @@ fn keys_that_are_not_right_end_the_start_before_a_port_is_bound() {
         &format!("auth.keys=[{{id = 'a', scopes = [], hash = '{hash}'}}]"),
         "at least one is expected",
     );
+}
+
+/// The middle of the times, in nanoseconds.
+fn median(times: &mut [u128]) -> u128 {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// Tells whether the time of a refusal hangs on how much of a token is right: asks with tokens of five kinds in turns.
+#[test]
+#[ignore = "measures, and holds nothing: cargo test --release --test it -- --ignored --nocapture a_refusal_takes"]
+#[expect(clippy::print_stdout, reason = "it tells what it measures")]
+fn a_refusal_takes_the_same_time_however_much_of_the_token_is_right() {
+    let (folder, secrets) = (models(), tempfile::tempdir().unwrap());
+    let file = secrets.path().join("keys");
+    let file = file.to_str().unwrap();
+    let token = keys(&["new", "--id", "ann", "--scopes", "predict", "--append", file]).remove(0);
+    for other in 0..99 {
+        keys(&[
+            "new",
+            "--id",
+            &other.to_string(),
+            "--scopes",
+            "predict",
+            "--append",
+            file,
+        ]);
+    }
+    let server = Server::ready(folder.path(), &[&format!("auth.keys_file={file}")]);
+    let wrong_from = |place: usize| -> String {
+        let other = |c: char| if c == 'x' { 'y' } else { 'x' };
+        token
+            .chars()
+            .enumerate()
+            .map(|(at, c)| if at < place { c } else { other(c) })
+            .collect()
+    };
+    let all = token.len();
+    let kinds = [0, 1, all / 2, all - 1, all].map(|right| (right, wrong_from(right)));
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut times = [const { Vec::new() }; 5];
+    for round in 0..4000 + 200 {
+        for ((_, token), times) in kinds.iter().zip(&mut times) {
+            let request = format!("GET /v1/models/none HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\n\r\n");
+            let begin = Instant::now();
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = [0; 4096];
+            assert!(stream.read(&mut answer).unwrap() > 0);
+            // Those of the beginning warm up.
+            if round >= 200 {
+                times.push(begin.elapsed().as_nanos());
+            }
+        }
+    }
+    for ((right, _), times) in kinds.iter().zip(&mut times) {
+        println!(
+            "{right:>2} of {all} characters right: median {} ns",
+            median(times)
+        );
+    }
 }

@@ -27,4 +27,5 @@ mod retrain;
 mod serve;
 mod server;
 mod shipped;
+mod tls;
 mod torch;

@@ -43,7 +43,11 @@ impl Server {
         let mut line = String::new();
         let mut announced = BufReader::new(child.stdout.take().unwrap());
         announced.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on http://");
+        let url = line.trim_end().strip_prefix("listening on ");
+        let address = url.and_then(|url| {
+            url.strip_prefix("http://")
+                .or_else(|| url.strip_prefix("https://"))
+        });
         Self {
             address: address.unwrap_or_else(|| panic!("'{line}'")).to_owned(),
             announced,

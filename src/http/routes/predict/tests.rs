@@ -59,8 +59,8 @@ struct Answered {
 
 async fn ask(router: &Router, mut request: Request) -> Answered {
     request.extensions_mut().insert(Caller {
-        peer: None,
         id: Some(RequestId("req-7".into())),
+        ..Caller::default()
     });
     let response = router.clone().oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
