@@ -110,7 +110,7 @@ pub(super) fn refresh_cards(registry: &Registry, name: &ModelName) -> Result<(),
 fn told(name: &ModelName, change: &Change) -> String {
     let (alias, from, to) = (change.alias.name(), or_dash(change.from), or_dash(change.to));
     format!(
-        "{name}: {alias} {from} → {to}\nA server that runs goes on as it started; start it again to serve this.\n"
+        "{name}: {alias} {from} → {to}\nA server that runs serves this once it has looked at the folder (service.poll_ms).\n"
     )
 }
 

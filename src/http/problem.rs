@@ -79,7 +79,7 @@ pub enum Kind {
     Draining,
     /// There is no store, another writer holds it, or its disk fails.
     StoreUnavailable,
-    /// The disk of the store is full.
+    /// The disk of the store, or of the models, is full.
     InsufficientStorage,
     /// The deadline passed before the answer was there.
     DeadlinePassed,
@@ -298,6 +298,7 @@ impl From<ServiceError> for Problem {
             Cause::NotBlessed => (Kind::GateRefused, None),
             Cause::Unfit => (Kind::VersionUnfit, None),
             Cause::Impossible => (Kind::InvalidInput, None),
+            Cause::Full => (Kind::InsufficientStorage, None),
             Cause::Busy => (Kind::QueueFull, Some(RETRY_AFTER)),
             Cause::Stopping => (Kind::Draining, Some(RETRY_AFTER)),
             Cause::Failed => (Kind::Internal, None),

@@ -64,6 +64,8 @@ pub enum Cause {
     Unfit,
     /// A value is not possible.
     Impossible,
+    /// The disk of the models is full.
+    Full,
     /// Later.
     Busy,
     /// Never here.
@@ -105,11 +107,18 @@ fn of_registry(error: &RegistryError) -> (Cause, String) {
         RegistryError::Io { path, source } if source.kind() == io::ErrorKind::NotFound => {
             return (Cause::Unfit, in_file(path, "is not there"));
         }
+        RegistryError::Io { source, .. } if is_full(source.kind()) => {
+            return (Cause::Full, "the disk of the models is full".to_owned());
+        }
         RegistryError::Io { .. } | RegistryError::Empty(_) | RegistryError::TwoDefaults(..) => {
             return failed();
         }
     };
     (cause, error.to_string())
+}
+
+fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The file by its name alone: where the folder lies is the operator's matter.
@@ -123,4 +132,24 @@ fn failed() -> (Cause, String) {
         Cause::Failed,
         "the log says more under this request's id".to_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_told_by_what_can_be_done_about_it() {
+        let check = |source: io::Error, expected: Cause| {
+            let path = "/secret/tiny/aliases.json".into();
+            let (cause, text) = ServiceError::from(RegistryError::Io { path, source }).told();
+            assert_eq!(cause, expected, "{text}");
+            assert!(!text.contains("secret"), "{text}");
+        };
+        check(io::ErrorKind::StorageFull.into(), Cause::Full);
+        check(io::ErrorKind::QuotaExceeded.into(), Cause::Full);
+        check(io::ErrorKind::NotFound.into(), Cause::Unfit);
+        // EIO.
+        check(io::Error::from_raw_os_error(5), Cause::Failed);
+    }
 }
