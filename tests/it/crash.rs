@@ -64,7 +64,10 @@ fn each(points: Vec<Point>, check: impl Fn(&Point) -> bool + Sync) -> Vec<Point>
     let reached = reached.into_inner().unwrap();
     // What a program does from time to time comes a little earlier or later: of a small sample, a few may be missed.
     let missed = count - reached.len();
-    assert!(missed <= (count / 10).max(4), "{missed} of {count} were not reached");
+    assert!(
+        missed <= (count / 10).max(4),
+        "{missed} of {count} were not reached"
+    );
     // Nor may it be that nothing is tried.
     assert!(!reached.is_empty());
     reached
