@@ -7,7 +7,7 @@ pub struct Urgency(u8);
 /// Urgencies there are.
 pub(super) const LEVELS: usize = 8;
 
-/// A client as queues know it: a number in place of whatever tells clients apart.
+/// A client as queues know it: a hash of whatever tells clients apart, keyed so that nobody can choose two that are one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Client(pub u64);
 

@@ -8,6 +8,7 @@ mod admin;
 mod allocation;
 mod architecture;
 mod bench_load;
+mod bench_overload;
 mod contract;
 #[cfg(target_os = "linux")]
 mod crash;

@@ -20,6 +20,7 @@ mod chart;
 mod client;
 mod figures;
 mod histogram;
+pub(super) mod overload;
 mod payload;
 mod recorder;
 mod report;
@@ -130,7 +131,7 @@ async fn try_once(url: &Url, target: &Rc<Target>, load: &Load) -> Result<(), Cli
             Outcome::Answered(status @ (300..=428 | 430..=499)) => {
                 format!("a first request was answered {status}; is the address right, and what is sent?")
             }
-            Outcome::Answered(_) => continue,
+            Outcome::Answered(_) | Outcome::Unexplained => continue,
         };
         return Err(CliError::Failed(format!("{url}: {wrong}")));
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, Uri, body::Incoming};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
@@ -25,6 +25,8 @@ pub(super) struct Target {
     addresses: Vec<SocketAddr>,
     host: HeaderValue,
     path: Uri,
+    /// Sent with each request.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Target {
@@ -37,7 +39,53 @@ impl Target {
             addresses: found.collect(),
             host,
             path,
+            header: None,
         })
+    }
+
+    /// Sends this header with each request.
+    pub(super) fn with(mut self, header: (HeaderName, HeaderValue)) -> Self {
+        self.header = Some(header);
+        self
+    }
+
+    /// A new connection.
+    pub(super) async fn stream(&self) -> std::io::Result<TcpStream> {
+        let stream = TcpStream::connect(&*self.addresses).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// The page that is there, where it is 200 and a text.
+    pub(super) async fn get(&self) -> Option<String> {
+        let mut open = self.connect().await.ok()?;
+        let mut request = Request::new(Full::default());
+        *request.uri_mut() = self.path.clone();
+        request.headers_mut().insert(HOST, self.host.clone());
+        let response = open.sender.send_request(request).await.ok()?;
+        let found = response.status() == 200;
+        let body = response.into_body().collect().await.ok()?.to_bytes();
+        String::from_utf8(body.into()).ok().filter(|_| found)
+    }
+
+    /// A request's bytes as they go over the wire.
+    pub(super) fn as_sent(&self, payload: &Payload) -> Vec<u8> {
+        let request = self.request(payload);
+        let mut text = format!("POST {} HTTP/1.1\r\n", self.path).into_bytes();
+        let length = (CONTENT_LENGTH, HeaderValue::from(payload.bytes.len()));
+        let headers = request
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone()));
+        for (name, value) in headers.chain([length]) {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        text.extend_from_slice(&payload.bytes);
+        text
     }
 }
 
@@ -70,7 +118,7 @@ impl Client {
     pub(super) async fn ask(&mut self, payload: &Payload) -> Outcome {
         let exchanged = timeout(self.patience, self.exchange(payload)).await;
         let outcome = exchanged.unwrap_or(Outcome::Timeout);
-        if !matches!(outcome, Outcome::Answered(_)) {
+        if outcome.status().is_none() {
             self.open = None;
         }
         outcome
@@ -85,7 +133,7 @@ impl Client {
             Ok(response) => read(response).await,
             Err(error) => Err(error),
         };
-        answered.map_or(Outcome::ProtocolError, Outcome::Answered)
+        answered.unwrap_or(Outcome::ProtocolError)
     }
 
     /// Of a connection that takes a request.
@@ -105,9 +153,7 @@ impl Client {
 
 impl Target {
     async fn connect(&self) -> Result<Open, Box<dyn std::error::Error>> {
-        let stream = TcpStream::connect(&*self.addresses).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        let (sender, connection) = handshake(TokioIo::new(self.stream().await?)).await?;
         let mut driver = JoinSet::new();
         driver.spawn_local(async {
             // Its error is the error of the request in flight.
@@ -126,14 +172,29 @@ impl Target {
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
         headers.insert(CONTENT_TYPE, payload.content_type.clone());
+        if let Some((name, value)) = self.header.clone() {
+            headers.insert(name, value);
+        }
         request
     }
 }
 
+/// What a refusal tells beside its status.
+const EXPLAINED: [HeaderName; 3] = [
+    RETRY_AFTER,
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+];
+
 /// The status, once the body has been read and thrown away.
-async fn read(mut response: Response<Incoming>) -> hyper::Result<u16> {
+async fn read(mut response: Response<Incoming>) -> hyper::Result<Outcome> {
     while let Some(frame) = response.frame().await {
         frame?;
     }
-    Ok(response.status().as_u16())
+    let headers = response.headers();
+    let explained = || EXPLAINED.iter().all(|name| headers.contains_key(name));
+    Ok(match response.status().as_u16() {
+        429 if !explained() => Outcome::Unexplained,
+        status => Outcome::Answered(status),
+    })
 }

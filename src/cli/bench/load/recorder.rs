@@ -11,6 +11,8 @@ use super::histogram::Histogram;
 pub(super) enum Outcome {
     /// Answered whole, with this status.
     Answered(u16),
+    /// Answered 429, without saying when to come back and which limit was met.
+    Unexplained,
     /// No connection could be opened.
     ConnectError,
     /// No whole answer within the time a request has.
@@ -46,6 +48,10 @@ pub(super) struct Recorder {
     pub(super) service: Histogram,
     /// From the intended time of sending to the answer, so that what waited for a stalled server counts as slow.
     pub(super) corrected: Histogram,
+    /// From sending to an answer 429 or 503.
+    pub(super) refusals: Histogram,
+    /// Those of them that were 429 without `Retry-After`, `RateLimit` or `RateLimit-Policy`.
+    pub(super) unexplained: u64,
     /// Answers 2xx that came within the window, also to requests from before it.
     arrived: u64,
 }
@@ -61,6 +67,8 @@ impl Recorder {
             unsent: 0,
             service: Histogram::default(),
             corrected: Histogram::default(),
+            refusals: Histogram::default(),
+            unexplained: 0,
             arrived: 0,
         }
     }
@@ -73,11 +81,19 @@ impl Recorder {
         if !self.window.contains(&sample.intended) {
             return;
         }
+        let status = sample.outcome.status();
+        if let Some(status) = status {
+            *self.statuses.entry(status).or_default() += 1;
+        }
         match sample.outcome {
-            Outcome::Answered(status) => *self.statuses.entry(status).or_default() += 1,
+            Outcome::Answered(_) => {}
+            Outcome::Unexplained => self.unexplained += 1,
             Outcome::ConnectError => self.connect_errors += 1,
             Outcome::Timeout => self.timeouts += 1,
             Outcome::ProtocolError => self.protocol_errors += 1,
+        }
+        if matches!(status, Some(429 | 503)) {
+            self.refusals.add(sample.ended.saturating_sub(sample.sent));
         }
         if success {
             self.service.add(sample.ended.saturating_sub(sample.sent));
@@ -103,7 +119,16 @@ impl Recorder {
 
 impl Outcome {
     fn is_success(self) -> bool {
-        matches!(self, Self::Answered(200..=299))
+        matches!(self.status(), Some(200..=299))
+    }
+
+    /// Of an answer that came whole.
+    pub(super) fn status(self) -> Option<u16> {
+        match self {
+            Self::Answered(status) => Some(status),
+            Self::Unexplained => Some(429),
+            Self::ConnectError | Self::Timeout | Self::ProtocolError => None,
+        }
     }
 }
 
@@ -187,7 +212,7 @@ mod tests {
         let outcomes = [
             Outcome::Answered(200),
             Outcome::Answered(429),
-            Outcome::Answered(429),
+            Outcome::Unexplained,
             Outcome::ConnectError,
             Outcome::Timeout,
             Outcome::ProtocolError,
@@ -214,6 +239,10 @@ mod tests {
             (recorder.service.max(), recorder.corrected.max()),
             (Some(ms(7)), Some(ms(9)))
         );
-        assert_eq!(recorder.throughput(), 0.5);
+        assert_eq!(
+            (recorder.refusals.count(), recorder.refusals.max()),
+            (2, Some(ms(7)))
+        );
+        assert_eq!((recorder.throughput(), recorder.unexplained), (0.5, 1));
     }
 }

@@ -1,6 +1,7 @@
 //! The predict routes, from request to answer.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, StatusCode};
@@ -11,9 +12,11 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
+use crate::batcher::Ask;
 use crate::http::{Config, Phase, RequestId};
 use crate::predict::fixture::{FAILS, Running, Workbench, png};
-use crate::telemetry::Metrics;
+use crate::queueing::Asker;
+use crate::telemetry::{Metrics, Refused};
 
 /// The routes over a predictor whose threads run; two images to a request.
 struct Server {
@@ -377,4 +380,48 @@ async fn load_and_start_tell_when_to_ask_again() {
     let closed = Workbench::new(9, 9);
     closed.pool.close();
     check(router(Some(Arc::clone(&closed.predictor))), Kind::Draining).await;
+}
+
+#[tokio::test]
+async fn who_would_be_answered_too_late_is_told_at_once() {
+    let bench = Workbench::new(100, 100);
+    let served = bench.served();
+    served.batcher.seed(&[(1, Duration::from_secs(5))]);
+    let router = router(Some(Arc::clone(&bench.predictor)));
+    let ask_for = async |priority: &'static str, body: Body| {
+        let request = Request::post("/v1/predict")
+            .header("X-Request-Timeout-Ms", "6000")
+            .header("Priority", priority);
+        ask(&router, request.body(body).unwrap()).await
+    };
+    // Idle, it takes whatever comes; with one ahead it does not.
+    let waiting = Ask {
+        asker: Asker::default(),
+        deadline: None,
+        waits: Duration::ZERO,
+        takes: Duration::ZERO,
+    };
+    let place = served.batcher.admit(&waiting).unwrap();
+    // Its body is not read: it is no image.
+    let refused = ask_for("u=3", Body::from("nothing")).await;
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.body["type"], "urn:sconce:problem:deadline-too-near");
+    assert_eq!(refused.headers["retry-after"], "5");
+    let limit = "\"deadline\";q=0;qu=\"concurrent-requests\"";
+    assert_eq!(refused.headers["ratelimit-policy"], limit);
+    assert_eq!(refused.headers["ratelimit"], "\"deadline\";r=0;t=5");
+    // More urgent, it goes before what waits.
+    let broken = ask_for("u=2", Body::from("nothing")).await;
+    assert_eq!(broken.status, 415);
+    drop(place);
+    assert_eq!(ask_for("u=3", Body::from("nothing")).await.status, 415);
+    let admission = &served.metrics.admission;
+    assert_eq!(
+        (
+            admission.refusals(Refused::Deadline),
+            served.metrics.in_flight.get()
+        ),
+        (1, 0)
+    );
+    assert_eq!(served.metrics.ended(crate::telemetry::Outcome::Rejected), 1);
 }
