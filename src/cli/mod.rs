@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::environment::Freed;
 use crate::config::{Config, Resolved};
 use crate::registry::atomic;
 
@@ -158,7 +159,7 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command, common: &Common) -> Result<(), CliError> {
     if command.computes() {
-        restart::to_compute(matches!(command, Command::Train(_) | Command::Retrain(_)))?;
+        restart::to_compute(command.freed())?;
     }
     match command {
         Command::Serve(args) => serve::run(&args, common),
@@ -179,6 +180,15 @@ fn run(command: Command, common: &Common) -> Result<(), CliError> {
 }
 
 impl Command {
+    /// What it does with the memory that it frees.
+    fn freed(&self) -> Freed {
+        match self {
+            Self::Train(_) | Self::Retrain(_) => Freed::Kept,
+            Self::Serve(_) => Freed::GivenBack,
+            _ => Freed::AsItIs,
+        }
+    }
+
     /// Whether it runs networks.
     fn computes(&self) -> bool {
         match self {

@@ -129,7 +129,7 @@ impl Classifier {
     fn predict(&self, file: &Path) -> Result<Prediction, String> {
         let bytes = self.read(file)?;
         let pixels = decode(&bytes, &self.limits).map_err(|e| e.to_string())?;
-        let tensor = self.preprocessor.tensor(&pixels).map_err(|e| e.to_string())?;
+        let tensor = self.preprocessor.tensor(pixels).map_err(|e| e.to_string())?;
         let mut logits = Vec::new();
         self.plan
             .run(&tensor, 1, &mut logits)

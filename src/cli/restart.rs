@@ -1,16 +1,17 @@
 //! Settings that candle and the C library read before `main`, set by starting again.
 
 use super::CliError;
+use crate::config::environment::Freed;
 
-/// Where nobody has set candle's thread limits, runs the program again (same process) with them at 1; `trains`: with an
-/// allocator that keeps freed memory, too. Both are read once, from the environment, which a running program cannot
+/// Where nobody has set candle's thread limits, runs the program again (same process) with them at 1, and with an
+/// allocator that does with freed memory as told. Both are read once, from the environment, which a running program cannot
 /// change without `unsafe`. Set variables are the mark that keeps this from happening twice.
 #[cfg(unix)]
-pub(super) fn to_compute(trains: bool) -> Result<(), CliError> {
+pub(super) fn to_compute(freed: Freed) -> Result<(), CliError> {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    let unset = crate::config::environment::unset_settings(trains);
+    let unset = crate::config::environment::unset_settings(freed);
     if unset.is_empty() {
         return Ok(());
     }
@@ -35,6 +36,6 @@ pub(super) fn to_compute(trains: bool) -> Result<(), CliError> {
 
 /// Elsewhere a process cannot be replaced; the limits are the caller's to set.
 #[cfg(not(unix))]
-pub(super) fn to_compute(_trains: bool) -> Result<(), CliError> {
+pub(super) fn to_compute(_freed: Freed) -> Result<(), CliError> {
     Ok(())
 }

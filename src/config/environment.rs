@@ -13,6 +13,24 @@ const KEPT_MEMORY: [Setting; 2] = [
     ("MALLOC_TRIM_THRESHOLD_", "8589934592"),
 ];
 
+/// Makes glibc give freed blocks of 2 MiB and more back at once, and what is free beyond 8 MiB. By itself it raises these
+/// thresholds with the blocks that it sees, up to 64 MiB, which each thread that decodes would then keep for good.
+const GIVEN_BACK_MEMORY: [Setting; 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "2097152"),
+    ("MALLOC_TRIM_THRESHOLD_", "8388608"),
+];
+
+/// What a process does with the memory that it frees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freed {
+    /// As the allocator likes.
+    AsItIs,
+    /// Keeps it for the next step of training.
+    Kept,
+    /// Gives what is large back to the system.
+    GivenBack,
+}
+
 /// A variable and its value.
 pub(crate) type Setting = (&'static str, &'static str);
 
@@ -31,13 +49,17 @@ pub(crate) fn own_variables() -> Vec<OsString> {
 
 /// What a process that computes should have in its environment and nobody has set. Without the thread limits candle's
 /// pool spins on every core and takes milliseconds from the threads that answer (one engine instance is one thread).
-pub(crate) fn unset_settings(trains: bool) -> Vec<Setting> {
-    unset_among(trains, |name| std::env::var_os(name).is_some())
+pub(crate) fn unset_settings(freed: Freed) -> Vec<Setting> {
+    unset_among(freed, |name| std::env::var_os(name).is_some())
 }
 
-fn unset_among(trains: bool, is_set: impl Fn(&str) -> bool) -> Vec<Setting> {
-    let memory = KEPT_MEMORY.into_iter().filter(|_| trains);
-    let settings = THREAD_LIMITS.into_iter().chain(memory);
+fn unset_among(freed: Freed, is_set: impl Fn(&str) -> bool) -> Vec<Setting> {
+    let memory: &[Setting] = match freed {
+        Freed::AsItIs => &[],
+        Freed::Kept => &KEPT_MEMORY,
+        Freed::GivenBack => &GIVEN_BACK_MEMORY,
+    };
+    let settings = THREAD_LIMITS.into_iter().chain(memory.iter().copied());
     settings.filter(|(name, _)| !is_set(name)).collect()
 }
 
@@ -47,12 +69,14 @@ mod tests {
 
     #[test]
     fn what_is_set_is_left_alone() {
-        assert_eq!(unset_among(false, |_| false), THREAD_LIMITS);
+        assert_eq!(unset_among(Freed::AsItIs, |_| false), THREAD_LIMITS);
         assert_eq!(
-            unset_among(false, |name| name == "RAYON_NUM_THREADS"),
+            unset_among(Freed::AsItIs, |name| name == "RAYON_NUM_THREADS"),
             [("CANDLE_NUM_THREADS", "1")]
         );
-        assert_eq!(unset_among(true, |name| name.ends_with("THREADS")), KEPT_MEMORY);
-        assert!(unset_among(true, |_| true).is_empty());
+        let threads_set = |name: &str| name.ends_with("THREADS");
+        assert_eq!(unset_among(Freed::Kept, threads_set), KEPT_MEMORY);
+        assert_eq!(unset_among(Freed::GivenBack, threads_set), GIVEN_BACK_MEMORY);
+        assert!(unset_among(Freed::Kept, |_| true).is_empty());
     }
 }

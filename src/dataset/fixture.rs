@@ -14,7 +14,7 @@ use crate::preprocess::Limits;
 pub(super) const LIMITS: Limits = Limits {
     max_side: 64,
     max_pixels: 4096,
-    max_alloc_bytes: 1 << 20,
+    max_alloc_bytes: 8 << 20,
 };
 
 /// A model of 2×2 grey images.

@@ -157,7 +157,7 @@ impl Dataset {
                 .class(&sample.label)
                 .map_err(|e| DatasetError::format(&sample.place, e))?;
             if gathered.is_new(image.hash, class) {
-                let tensor = preprocessor.tensor(&image.pixels);
+                let tensor = preprocessor.tensor(image.pixels);
                 let tensor = tensor.map_err(|source| DatasetError::Image {
                     path: sample.place,
                     source,

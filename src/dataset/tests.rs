@@ -67,7 +67,7 @@ fn an_image_of_another_size_is_resized_as_in_serving() {
     let bytes = png(6, 4, 200);
     write(&folder.path().join("cat/a.png"), &bytes);
     let pixels = crate::preprocess::decode(&bytes, &LIMITS).unwrap();
-    let expected = Preprocessor::new(Arc::new(spec())).tensor(&pixels).unwrap();
+    let expected = Preprocessor::new(Arc::new(spec())).tensor(pixels).unwrap();
     assert_eq!(read(folder.path()).unwrap().tensors, expected);
 }
 

@@ -22,6 +22,8 @@ pub struct Config {
     pub threads: usize,
     /// Largest request body.
     pub max_body_bytes: usize,
+    /// Bytes of all bodies that are held at once; those of few bytes aside.
+    pub max_bodies_bytes: usize,
     /// Largest request head: line and headers.
     pub max_head_bytes: usize,
     /// Most images in one request, whatever its form.
@@ -75,7 +77,8 @@ impl Default for Config {
             trusted_proxies: Networks::default(),
             forwarded_header: ForwardedHeader::XForwardedFor,
             threads: 0,
-            max_body_bytes: 4 << 20,
+            max_body_bytes: 36 << 20,
+            max_bodies_bytes: 40 << 20,
             max_head_bytes: 64 << 10,
             max_images: 64,
             max_feedback: 1000,
@@ -102,6 +105,11 @@ impl Config {
         let least = MIN_HEAD_BYTES;
         for (key, value, range) in [
             ("max_body_bytes", whole(self.max_body_bytes), 1..=MAX_BYTES),
+            (
+                "max_bodies_bytes",
+                whole(self.max_bodies_bytes),
+                1..=MAX_ALL_BYTES,
+            ),
             ("max_head_bytes", whole(self.max_head_bytes), least..=MAX_BYTES),
             ("max_images", whole(self.max_images), 1..=MAX_COUNT),
             ("max_feedback", whole(self.max_feedback), 1..=MAX_COUNT),
@@ -137,6 +145,7 @@ impl Config {
 /// hyper reads at least this much at once.
 const MIN_HEAD_BYTES: u64 = 8192;
 const MAX_BYTES: u64 = 1 << 30;
+const MAX_ALL_BYTES: u64 = 1 << 40;
 const MAX_COUNT: u64 = 1_000_000;
 const MAX_THREADS: u64 = 1024;
 /// A day.
@@ -160,6 +169,7 @@ mod tests {
             assert!(error.starts_with(&format!("http.{expected}")), "{error}");
         };
         check(|c| c.max_body_bytes = 0, "max_body_bytes: 0; 1 to 1073741824");
+        check(|c| c.max_bodies_bytes = 0, "max_bodies_bytes: 0; 1 to");
         check(|c| c.max_head_bytes = 8191, "max_head_bytes: 8191; 8192 to");
         check(|c| c.max_images = 0, "max_images: 0");
         check(|c| c.max_feedback = 0, "max_feedback: 0");

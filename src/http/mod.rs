@@ -43,6 +43,7 @@ mod trace;
 pub use client::{Clients, ForwardedHeader};
 pub use config::Config;
 pub use door::{Admin, Door, Entrance};
+pub use forms::{Bodies, pictures_of};
 pub use networks::Networks;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
@@ -74,6 +75,8 @@ pub struct State {
     pub auth: Arc<Auth>,
     /// Certificates, where there is TLS.
     pub tls: Option<Arc<Tls>>,
+    /// How bodies are read, and the room for them.
+    pub bodies: Bodies,
     /// Every series.
     pub metrics: Arc<Metrics>,
     /// The served models; empty while starting.
@@ -96,6 +99,7 @@ impl State {
     pub fn new(config: Config, metrics: &Arc<Metrics>, phase: watch::Receiver<Phase>) -> Self {
         Self {
             clients: Clients::new(&config),
+            bodies: Bodies::new(&config),
             config,
             models: PathBuf::new(),
             auth: Auth::open(metrics),

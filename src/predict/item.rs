@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use super::{Failure, Options, Outcome, Picture, Predictor, Served};
+use super::{Failure, Options, Outcome, Picture, Predictor, Room, Served};
 use crate::batcher::{Answer, Ask, Item, ItemError, Place, Refusal, Reply, Timing};
 use crate::postprocess;
 use crate::preprocess::pool::{Full, Refused};
@@ -37,6 +37,7 @@ struct Job {
     served: Arc<Served>,
     place: Place,
     picture: Picture,
+    room: Room,
     limits: Limits,
     deadline: Instant,
     reply: Reply,
@@ -48,11 +49,11 @@ impl Waiting {
     pub(super) fn begin(
         predictor: &Predictor,
         served: &Arc<Served>,
-        picture: Picture,
+        (picture, room): (Picture, Room),
         options: Options,
     ) -> Self {
         let counted = served.metrics.accept();
-        let sent = send(predictor, served, picture, options);
+        let sent = send(predictor, served, (picture, room), options);
         Self { counted, sent }
     }
 
@@ -71,10 +72,10 @@ impl Waiting {
 fn send(
     predictor: &Predictor,
     served: &Arc<Served>,
-    picture: Picture,
+    (picture, room): (Picture, Room),
     Options { asker, deadline, .. }: Options,
 ) -> Result<Sent, Failure> {
-    let bytes = decoded_bytes(&picture, &predictor.limits)?;
+    let bytes = memory_bytes(&picture, served, &predictor.limits)?;
     let place = served.batcher.admit(&ask(predictor, asker, (bytes, deadline)))?;
     let (reply, answer) = oneshot::channel();
     let prepared = Arc::new(Prepared::new());
@@ -82,6 +83,7 @@ fn send(
         served: Arc::clone(served),
         place,
         picture,
+        room,
         limits: predictor.limits,
         deadline,
         reply,
@@ -125,16 +127,20 @@ pub(super) fn refused(refused: Refused) -> ItemError {
     }
 }
 
-/// What the image takes of the pool's budget; an image over the limits ends here.
-fn decoded_bytes(picture: &Picture, limits: &Limits) -> Result<u64, ImageError> {
-    match picture {
-        Picture::Encoded(bytes) => Ok(header(bytes, limits)?.decoded_bytes),
+/// What the image takes of the pool's room; an image over the limits ends here.
+fn memory_bytes(picture: &Picture, served: &Served, limits: &Limits) -> Result<u64, ImageError> {
+    let (width, height, bytes) = match picture {
+        Picture::Encoded(bytes) => {
+            let header = header(bytes, limits)?;
+            (header.width, header.height, header.memory_bytes)
+        }
         Picture::Pixels(pixels) => {
             limits.check(pixels.width, pixels.height)?;
-            Ok(pixels.bytes.len() as u64)
+            (pixels.width, pixels.height, pixels.bytes.len() as u64)
         }
-        Picture::Refused(error) => Err(error.clone()),
-    }
+        Picture::Refused(error) => return Err(error.clone()),
+    };
+    Ok(bytes + served.preprocessor.working_bytes(width, height))
 }
 
 impl Sent {
@@ -168,50 +174,51 @@ impl Job {
             let _ = self.reply.send(Err(ItemError::DeadlinePassed));
             return;
         }
-        match self.tensor() {
+        let (served, reply, prepared) = (self.served, self.reply, self.prepared);
+        let tensor = tensor(&served, self.picture, &self.limits);
+        // The file is done with.
+        drop(self.room);
+        match tensor {
             Ok((tensor, timing)) => {
-                let _ = self.prepared.set(Ok(()));
+                let _ = prepared.set(Ok(()));
                 self.place.submit(Item {
                     tensor,
                     deadline: Some(self.deadline),
                     timing,
-                    reply: self.reply,
+                    reply,
                 });
             }
             // Goes on as the panic it was: the pool counts it, and the caller's end finds nothing set.
             Err(ImageError::Panicked) => resume_unwind(Box::new("a decoder panicked")),
             Err(error) => {
                 // Set before the reply is dropped, which wakes the caller's end to read it.
-                let _ = self.prepared.set(Err(error));
+                let _ = prepared.set(Err(error));
             }
         }
     }
+}
 
-    fn tensor(&self) -> Result<(Vec<f32>, Timing), ImageError> {
-        let mut timing = Timing::default();
-        let decoded;
-        let pixels = match &self.picture {
-            Picture::Encoded(bytes) => {
-                let result = self.timed(Stage::Decode, &mut timing.decode, || decode(bytes, &self.limits));
-                decoded = result?;
-                &decoded
-            }
-            Picture::Pixels(pixels) => pixels,
-            Picture::Refused(error) => return Err(error.clone()),
-        };
-        let tensor = self.timed(Stage::Preprocess, &mut timing.preprocess, || {
-            self.served.preprocessor.tensor(pixels)
-        });
-        Ok((tensor?, timing))
-    }
+fn tensor(served: &Served, picture: Picture, limits: &Limits) -> Result<(Vec<f32>, Timing), ImageError> {
+    let mut timing = Timing::default();
+    let pixels = match picture {
+        Picture::Encoded(bytes) => timed(served, Stage::Decode, &mut timing.decode, || {
+            decode(&bytes, limits)
+        })?,
+        Picture::Pixels(pixels) => pixels,
+        Picture::Refused(error) => return Err(error),
+    };
+    let tensor = timed(served, Stage::Preprocess, &mut timing.preprocess, || {
+        served.preprocessor.tensor(pixels)
+    });
+    Ok((tensor?, timing))
+}
 
-    fn timed<T>(&self, stage: Stage, spent: &mut Duration, work: impl FnOnce() -> T) -> T {
-        let begun = Instant::now();
-        let result = work();
-        *spent = begun.elapsed();
-        self.served.metrics.observe(stage, spent.as_secs_f64());
-        result
-    }
+fn timed<T>(served: &Served, stage: Stage, spent: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let begun = Instant::now();
+    let result = work();
+    *spent = begun.elapsed();
+    served.metrics.observe(stage, spent.as_secs_f64());
+    result
 }
 
 /// Logits to what the caller reads.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batcher::{Batcher, ItemError, Timing};
 use crate::model::{ModelName, Spec, Version};
@@ -79,6 +80,13 @@ pub enum Picture {
     Refused(ImageError),
 }
 
+/// What pictures were given to take memory: held until none of them does, given back when the last holder lets go.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    #[expect(dead_code, reason = "it is there to be dropped")]
+    permit: Option<Arc<OwnedSemaphorePermit>>,
+}
+
 /// What the caller wants.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -123,6 +131,13 @@ pub enum NotServed {
     Version(ModelName, Version),
 }
 
+impl From<OwnedSemaphorePermit> for Room {
+    fn from(permit: OwnedSemaphorePermit) -> Self {
+        let permit = Some(Arc::new(permit));
+        Self { permit }
+    }
+}
+
 impl Served {
     /// Makes what the hot path needs of a version once: the level tables of its preprocessing and its shared labels.
     pub fn new(
@@ -149,12 +164,16 @@ impl Served {
 }
 
 impl Predictor {
-    /// A pipeline over these models.
+    /// A pipeline over these models. An image for which the pool has no room is over the limits.
     pub fn new(table: Table, pool: Pool, limits: Limits) -> Arc<Self> {
+        let max_alloc_bytes = limits.max_alloc_bytes.min(pool.largest());
         Arc::new(Self {
             table: ArcSwap::from_pointee(table),
             pool,
-            limits,
+            limits: Limits {
+                max_alloc_bytes,
+                ..limits
+            },
         })
     }
 
@@ -196,10 +215,21 @@ impl Predictor {
         pictures: Vec<Picture>,
         options: Options,
     ) -> Vec<Outcome> {
+        self.predict_in(&Room::default(), served, pictures, options).await
+    }
+
+    /// As [`Predictor::predict`]; `room` is given back when the last of the pictures needs it no more.
+    pub async fn predict_in(
+        &self,
+        room: &Room,
+        served: &Arc<Served>,
+        pictures: Vec<Picture>,
+        options: Options,
+    ) -> Vec<Outcome> {
         // All are on their way before the first is awaited, so that they can share a batch.
         let waiting: Vec<Waiting> = pictures
             .into_iter()
-            .map(|picture| Waiting::begin(self, served, picture, options))
+            .map(|picture| Waiting::begin(self, served, (picture, room.clone()), options))
             .collect();
         let mut outcomes = Vec::with_capacity(waiting.len());
         for item in waiting {

@@ -113,10 +113,10 @@ async fn outcomes_stand_in_the_order_of_their_pictures_and_fail_alone() {
         }
     }
     check_ended(&bench, [3, 9, 0, 0], 0);
-    // The cut file is found broken by decoding it; neither it nor what was refused before goes any further.
+    // The cut file is found broken by its chunks; neither it nor what else was refused goes any further.
     assert_eq!(
         (observed(&bench, "decode"), observed(&bench, "preprocess")),
-        (3, 7)
+        (2, 7)
     );
     assert_eq!(observed(&bench, "postprocess"), 3);
 }
@@ -192,7 +192,8 @@ async fn what_waits_past_its_deadline_is_answered_so() {
     // The pool comes to it too late, and does not decode it.
     let mut bench = Workbench::new(9, 9);
     let served = bench.served();
-    let waiting = Waiting::begin(&bench.predictor, &served, encoded(png(0)), late);
+    let picture = (encoded(png(0)), Room::default());
+    let waiting = Waiting::begin(&bench.predictor, &served, picture, late);
     bench.decode();
     assert_eq!(waiting.outcome(&served, options()).await.result, expected);
     assert_eq!(observed(&bench, "decode"), 0);

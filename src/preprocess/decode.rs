@@ -8,7 +8,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader};
 
 use super::format::{Format, sniff};
-use super::{ImageError, Limits, Pixels, header, jpeg, orient, png};
+use super::measure::{Measure, measure};
+use super::{ImageError, Limits, Pixels, jpeg, orient, png, webp};
 
 thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
@@ -17,9 +18,13 @@ thread_local! {
 /// Decodes bytes of any supported type; orientation applied, 16 bit, palette and CMYK brought to 8-bit grey or RGB.
 /// A decoder's panic is [`ImageError::Panicked`].
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Pixels, ImageError> {
+    guarded(|| decode_unguarded(bytes, limits))
+}
+
+fn guarded(decode: impl FnOnce() -> Result<Pixels, ImageError>) -> Result<Pixels, ImageError> {
     DECODING.set(true);
     // The decoders hold no state of ours, so nothing half-changed is seen after a panic.
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode_unguarded(bytes, limits)));
+    let decoded = catch_unwind(AssertUnwindSafe(decode));
     DECODING.set(false);
     decoded.unwrap_or(Err(ImageError::Panicked))
 }
@@ -31,25 +36,29 @@ pub(super) fn is_decoding() -> bool {
 }
 
 fn decode_unguarded(bytes: &[u8], limits: &Limits) -> Result<Pixels, ImageError> {
-    header(bytes, limits)?;
+    let measured = measure(bytes, limits)?;
     let format = sniff(bytes)?;
     let (pixels, orientation) = match format {
-        Format::Png => png::decode(bytes, limits)?,
-        Format::Jpeg => {
-            jpeg::check_whole(bytes)?;
-            by_library(bytes, format, limits)?
+        Format::Png => png::decode(bytes, &measured)?,
+        Format::Jpeg => jpeg::decode(bytes, &measured)?,
+        Format::WebP => {
+            webp::check_codes(bytes)?;
+            by_library(bytes, format, &measured)?
         }
-        Format::WebP | Format::Bmp | Format::Gif => by_library(bytes, format, limits)?,
+        Format::Bmp | Format::Gif => by_library(bytes, format, &measured)?,
     };
     Ok(orient::upright(pixels, orientation))
 }
 
-fn by_library(bytes: &[u8], format: Format, limits: &Limits) -> Result<(Pixels, Orientation), ImageError> {
+fn by_library(bytes: &[u8], format: Format, measured: &Measure) -> Result<(Pixels, Orientation), ImageError> {
     let mut allowed = image::Limits::no_limits();
-    allowed.max_alloc = Some(limits.max_alloc_bytes);
+    allowed.max_alloc = Some(measured.memory_bytes());
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format.library());
     reader.limits(allowed);
     let mut decoder = reader.into_decoder().map_err(|e| image_error(&e))?;
+    if decoder.dimensions() != (measured.width, measured.height) {
+        return Err(ImageError::Broken("its header cannot be read"));
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let image = DynamicImage::from_decoder(decoder).map_err(|e| image_error(&e))?;
     let (width, height) = (image.width(), image.height());
@@ -58,8 +67,8 @@ fn by_library(bytes: &[u8], format: Format, limits: &Limits) -> Result<(Pixels, 
         DynamicImage::ImageLumaA8(image) => (2, image.into_raw()),
         DynamicImage::ImageRgb8(image) => (3, image.into_raw()),
         DynamicImage::ImageRgba8(image) => (4, image.into_raw()),
-        DynamicImage::ImageLuma16(_) => (1, image.into_luma8().into_raw()),
-        other => (4, other.into_rgba8().into_raw()),
+        // None of these formats has more than 8 bits.
+        _ => return Err(ImageError::Broken("it uses a feature that is not read")),
     };
     Ok((
         Pixels {
@@ -87,12 +96,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const LIMITS: Limits = Limits {
-        max_side: 4096,
-        max_pixels: 4_000_000,
-        max_alloc_bytes: 24 << 20,
-    };
 
     /// A picture with detail in every channel.
     fn picture() -> RgbImage {
@@ -127,7 +130,7 @@ mod tests {
     #[test]
     fn every_format_gives_the_picture_back() {
         for format in ALL {
-            let pixels = decode(&encoded(format), &LIMITS).unwrap();
+            let pixels = decode(&encoded(format), &Limits::default()).unwrap();
             assert_eq!((pixels.width, pixels.height), (24, 17), "{format:?}");
             let lossless = !matches!(format, Format::Jpeg | Format::Gif);
             let off = distance(&pixels, picture().as_raw());
@@ -146,14 +149,17 @@ mod tests {
             };
             for cut in 0..needed {
                 assert!(
-                    decode(&bytes[..cut], &LIMITS).is_err(),
+                    decode(&bytes[..cut], &Limits::default()).is_err(),
                     "{format:?} cut at {cut} of {}",
                     bytes.len()
                 );
             }
             let mut longer = bytes.clone();
             longer.extend_from_slice(b"trailing bytes");
-            assert!(decode(&longer, &LIMITS).is_ok(), "{format:?} with trailing bytes");
+            assert!(
+                decode(&longer, &Limits::default()).is_ok(),
+                "{format:?} with trailing bytes"
+            );
         }
     }
 
@@ -168,11 +174,11 @@ mod tests {
     #[test]
     fn every_depth_and_kind_of_png_gives_its_plain_twin() {
         let grey: Vec<u8> = (0..=255).collect();
-        let plain = decode(&png(ExtendedColorType::L8, &grey, (16, 16)), &LIMITS).unwrap();
+        let plain = decode(&png(ExtendedColorType::L8, &grey, (16, 16)), &Limits::default()).unwrap();
         assert_eq!((plain.channels, &plain.bytes), (1, &grey));
         let deep: Vec<u8> = grey.iter().flat_map(|&v| [v, v]).collect();
         assert_eq!(
-            decode(&png(ExtendedColorType::L16, &deep, (16, 16)), &LIMITS).unwrap(),
+            decode(&png(ExtendedColorType::L16, &deep, (16, 16)), &Limits::default()).unwrap(),
             plain
         );
         for (bits, most) in [
@@ -186,7 +192,7 @@ mod tests {
             encoder.set_depth(bits);
             let row = vec![0b0001_1011; bits as usize];
             encoder.write_header().unwrap().write_image_data(&row).unwrap();
-            let pixels = decode(&out, &LIMITS).unwrap();
+            let pixels = decode(&out, &Limits::default()).unwrap();
             let shown = |i: usize| {
                 let bit = i * bits as usize;
                 (row[bit / 8] >> (8 - bits as usize - bit % 8)) & most
@@ -207,7 +213,7 @@ mod tests {
             .unwrap()
             .write_image_data(&[0, 1, 2, 2])
             .unwrap();
-        assert_eq!(decode(&out, &LIMITS).unwrap().channels, 3);
+        assert_eq!(decode(&out, &Limits::default()).unwrap().channels, 3);
         let at = out.windows(4).position(|w| w == b"PLTE").unwrap();
         let chunk = [&b"PLTE"[..], &out[at + 4..at + 11]].concat();
         let mut bad = out[..at - 4].to_vec();
@@ -215,11 +221,21 @@ mod tests {
         bad.extend(&chunk);
         bad.extend(crc32(&chunk).to_be_bytes());
         bad.extend(&out[at + 4 + 9 + 4..]);
-        assert!(matches!(
-            decode(&bad, &LIMITS),
-            Err(ImageError::Panicked | ImageError::Broken(_))
-        ));
-        assert!(!is_decoding());
+        assert_eq!(
+            decode(&bad, &Limits::default()),
+            Err(ImageError::Broken("its palette is cut short"))
+        );
+    }
+
+    #[test]
+    fn a_decoder_that_panics_is_an_error_of_its_image() {
+        let mut within = false;
+        let decoded = guarded(|| {
+            within = is_decoding();
+            panic!("a decoder's bug");
+        });
+        assert_eq!(decoded, Err(ImageError::Panicked));
+        assert!(within && !is_decoding());
     }
 
     fn crc32(bytes: &[u8]) -> u32 {
@@ -230,7 +246,7 @@ mod tests {
 
     #[test]
     fn one_pixel_is_an_image() {
-        let pixels = decode(&png(ExtendedColorType::L8, &[7], (1, 1)), &LIMITS).unwrap();
+        let pixels = decode(&png(ExtendedColorType::L8, &[7], (1, 1)), &Limits::default()).unwrap();
         assert_eq!(
             pixels,
             Pixels {
@@ -246,7 +262,7 @@ mod tests {
     fn what_is_too_large_is_refused_by_its_header() {
         let limits = Limits {
             max_side: 20,
-            ..LIMITS
+            ..Limits::default()
         };
         for format in ALL {
             assert!(
@@ -256,7 +272,7 @@ mod tests {
         }
         let little = Limits {
             max_alloc_bytes: 100,
-            ..LIMITS
+            ..Limits::default()
         };
         assert!(matches!(
             decode(&encoded(Format::Png), &little),
@@ -276,7 +292,7 @@ mod tests {
                 bytes[at] = value;
             }
             bytes.truncate(bytes.len() - cut.saturating_sub(1500).min(bytes.len()));
-            if let Ok(pixels) = decode(&bytes, &LIMITS) {
+            if let Ok(pixels) = decode(&bytes, &Limits::default()) {
                 let count = pixels.width as usize * pixels.height as usize * usize::from(pixels.channels);
                 prop_assert_eq!(pixels.bytes.len(), count);
             }

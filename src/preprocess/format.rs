@@ -1,10 +1,8 @@
 //! What kind of image some bytes are, told from their beginning.
 
-use std::io::Cursor;
+use image::ImageFormat;
 
-use image::{ImageDecoder, ImageFormat, ImageReader};
-
-use super::{ImageError, Limits, jpeg};
+use super::ImageError;
 
 /// The kinds that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,32 +12,6 @@ pub(super) enum Format {
     WebP,
     Bmp,
     Gif,
-}
-
-/// Header facts read without decoding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Columns, as stored.
-    pub width: u32,
-    /// Rows, as stored.
-    pub height: u32,
-    /// Bytes the decoded pixels take at most.
-    pub decoded_bytes: u64,
-}
-
-/// Sniffs the type and reads the size, within `limits`; allocates next to nothing.
-pub fn header(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
-    let (width, height) = match sniff(bytes)? {
-        Format::Png => png_size(bytes)?,
-        Format::Jpeg => jpeg::size(bytes)?,
-        other => generic_size(other, bytes)?,
-    };
-    limits.check(width, height)?;
-    Ok(Header {
-        width,
-        height,
-        decoded_bytes: u64::from(width) * u64::from(height) * 4,
-    })
 }
 
 /// The format by its first bytes; names and content types are not asked.
@@ -68,29 +40,6 @@ impl Format {
     }
 }
 
-/// Width and height of IHDR, which stands first.
-fn png_size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    let broken = ImageError::Broken("its header is cut short");
-    let number = |at: usize| {
-        bytes
-            .get(at..at + 4)
-            .and_then(|b| b.first_chunk())
-            .map(|b| u32::from_be_bytes(*b))
-    };
-    if bytes.get(12..16) != Some(b"IHDR") {
-        return Err(broken);
-    }
-    number(16).zip(number(20)).ok_or(broken)
-}
-
-fn generic_size(format: Format, bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    let reader = ImageReader::with_format(Cursor::new(bytes), format.library());
-    let decoder = reader
-        .into_decoder()
-        .map_err(|_| ImageError::Broken("its header cannot be read"))?;
-    Ok(decoder.dimensions())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,28 +60,5 @@ mod tests {
         }
         assert_eq!(sniff(b"GIF89a"), Ok(Format::Gif));
         assert_eq!(sniff(b"BM"), Ok(Format::Bmp));
-    }
-
-    #[test]
-    fn a_header_tells_the_size_before_anything_is_decoded() {
-        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
-        png.extend(20_000u32.to_be_bytes());
-        png.extend(20_000u32.to_be_bytes());
-        let error = header(&png, &Limits::default()).unwrap_err().to_string();
-        assert!(error.contains("too large: 20000×20000"), "{error}");
-        let limits = Limits {
-            max_side: 20_000,
-            max_pixels: 400_000_000,
-            ..Limits::default()
-        };
-        let expected = Header {
-            width: 20_000,
-            height: 20_000,
-            decoded_bytes: 1_600_000_000,
-        };
-        assert_eq!(header(&png, &limits), Ok(expected));
-        assert!(matches!(header(&png[..20], &limits), Err(ImageError::Broken(_))));
-        png[16..20].fill(0);
-        assert_eq!(header(&png, &limits), Err(ImageError::Broken("it has no pixels")));
     }
 }

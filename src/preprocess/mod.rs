@@ -7,15 +7,18 @@ mod decode;
 mod dhash;
 mod format;
 mod jpeg;
+mod measure;
 mod orient;
 mod png;
 pub mod pool;
 mod resize;
 mod tensor;
+mod vp8l;
+mod webp;
 
 pub use decode::decode;
 pub use dhash::dhash;
-pub use format::{Header, header};
+pub use measure::{Header, header};
 pub use tensor::Preprocessor;
 
 /// What an image may cost before a byte of it is allocated.
@@ -26,7 +29,7 @@ pub struct Limits {
     pub max_side: u32,
     /// Most pixels.
     pub max_pixels: u64,
-    /// Most bytes one decoder may allocate.
+    /// Most bytes of memory that one image may take until its tensor is there, the file itself left aside.
     pub max_alloc_bytes: u64,
 }
 
@@ -69,9 +72,9 @@ pub struct Pixels {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_side: 4096,
-            max_pixels: 4_000_000,
-            max_alloc_bytes: 24 << 20,
+            max_side: 8192,
+            max_pixels: 25_000_000,
+            max_alloc_bytes: 78_000_000,
         }
     }
 }
@@ -91,5 +94,15 @@ impl Limits {
             return Err(ImageError::TooLarge(text));
         }
         Ok(())
+    }
+
+    /// Whether so many bytes of memory may be taken for one image.
+    fn check_memory(&self, needed_bytes: u64) -> Result<(), ImageError> {
+        let allowed = self.max_alloc_bytes;
+        if needed_bytes <= allowed {
+            return Ok(());
+        }
+        let text = format!("decoding it takes {needed_bytes} bytes of memory; {allowed} are allowed");
+        Err(ImageError::TooLarge(text))
     }
 }

@@ -52,7 +52,7 @@ impl Incoming {
                 continue;
             };
             let read =
-                decode(&image, limits).and_then(|pixels| Ok((dhash(&pixels), preprocessor.tensor(&pixels)?)));
+                decode(&image, limits).and_then(|pixels| Ok((dhash(&pixels), preprocessor.tensor(pixels)?)));
             if let Ok((look, tensor)) = read {
                 data.push(*example.sha256.bytes(), example.label, &tensor);
                 kept.push(example);

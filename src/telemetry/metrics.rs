@@ -229,7 +229,7 @@ impl Metrics {
             decode_in_flight_bytes: gauge(
                 r,
                 "sconce_decode_in_flight_bytes",
-                "Decoded size of images in decoding.",
+                "Memory that images in decoding may take.",
             ),
             decode_panics: counter(r, "sconce_decode_panics_total", "Image decoders that panicked."),
             ready: gauge(r, "sconce_ready", "1 while the server takes requests."),

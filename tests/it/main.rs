@@ -9,6 +9,7 @@ mod allocation;
 mod architecture;
 mod bench_load;
 mod bench_overload;
+mod bombs;
 mod contract;
 #[cfg(target_os = "linux")]
 mod crash;

@@ -63,7 +63,7 @@ fn photos_become_torchvisions_tensors() {
 fn check(case: &Case, tolerance: &Tolerance) {
     let spec = spec(case);
     let tensor = Preprocessor::new(Arc::clone(&spec))
-        .tensor(&read(&case.photo))
+        .tensor(read(&case.photo))
         .unwrap();
     let golden = read(&format!("{}.golden.png", case.name));
     let plane = case.height * case.width;

@@ -47,6 +47,11 @@ pub(crate) fn model_beside(folder: &Path, name: &str, labels: &str) {
     publish_as(folder, (name, &spec), 7);
 }
 
+/// Adds a version to the model `tiny` of this spec.
+pub(crate) fn publish_to(folder: &Path, spec: &str, seed: u64) {
+    publish_as(folder, ("tiny", spec), seed);
+}
+
 fn publish_as(folder: &Path, (name, spec): (&str, &str), seed: u64) {
     let spec = Spec::parse(spec).unwrap();
     let graph = spec.graph().unwrap();

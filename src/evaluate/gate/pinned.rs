@@ -118,7 +118,7 @@ fn answer(
         return Err(unreadable(path, format!("is larger than {MAX_FILE_BYTES} bytes")));
     }
     let pixels = decode(&bytes, limits).map_err(|e| unreadable(path, e))?;
-    let input = preprocessor.tensor(&pixels).map_err(|e| unreadable(path, e))?;
+    let input = preprocessor.tensor(pixels).map_err(|e| unreadable(path, e))?;
     let mut logits = Vec::new();
     plan.run(&input, 1, &mut logits)?;
     softmax(&logits).map_err(|_| unreadable(path, "has an answer that is not finite"))

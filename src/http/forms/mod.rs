@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::Config;
 use super::problem::{Kind, Problem, excerpt};
-use crate::predict::Picture;
+use crate::predict::{Picture, Room};
 
 mod base64;
+mod bodies;
 mod body;
 mod json;
 mod levels;
@@ -19,7 +20,8 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-pub(super) use body::read as read_body;
+pub use bodies::Bodies;
+pub(super) use body::{Use, Whole, read as read_body};
 pub(super) use samples::samples;
 
 /// How the body holds its images.
@@ -33,23 +35,45 @@ enum Form {
     Json,
 }
 
-/// The pictures of a request, at least one and at most `http.max_images`. What is wrong with one of them alone is its
+/// The pictures of a request, at least one and at most `http.max_images`, and the room that they take. What is wrong with one of them alone is its
 /// own [`Picture::Refused`]; what is wrong with the request is a problem.
 pub(super) async fn pictures(
     headers: &HeaderMap,
     body: Body,
-    config: &Config,
-) -> Result<Vec<Picture>, Problem> {
+    bodies: &Bodies,
+) -> Result<(Vec<Picture>, Room), Problem> {
     let content_type = headers.get(CONTENT_TYPE);
     let form = form(content_type)?;
     refuse_encoded(headers)?;
-    let bytes = body::read(body, config).await?;
+    let used = if form == Form::Json {
+        Use::Json
+    } else {
+        Use::AsItIs
+    };
+    let Whole { bytes, room } = body::read(body, bodies, used).await?;
+    let pictures = parsed(form, content_type, bytes, bodies.config.max_images)?;
+    Ok((pictures, room))
+}
+
+/// The pictures of a body that is there whole, read as a prediction's request is; for whoever holds one without a server.
+pub fn pictures_of(
+    content_type: Option<&HeaderValue>,
+    body: Bytes,
+    config: &Config,
+) -> Result<Vec<Picture>, Problem> {
+    parsed(form(content_type)?, content_type, body, config.max_images)
+}
+
+fn parsed(
+    form: Form,
+    content_type: Option<&HeaderValue>,
+    body: Bytes,
+    max_images: usize,
+) -> Result<Vec<Picture>, Problem> {
     let pictures = match (form, content_type) {
-        (Form::Multipart, Some(content_type)) => {
-            multipart::pictures(content_type, bytes, config.max_images).await?
-        }
-        (Form::Json, _) => json::pictures(&bytes, config.max_images)?,
-        (Form::Raw | Form::Multipart, _) => vec![Picture::Encoded(bytes)],
+        (Form::Multipart, Some(content_type)) => multipart::pictures(content_type, body, max_images)?,
+        (Form::Json, _) => json::pictures(&body, max_images)?,
+        (Form::Raw | Form::Multipart, _) => vec![Picture::Encoded(body)],
     };
     if pictures.is_empty() {
         return Err(Problem::new(Kind::InvalidInput, "the request holds no image"));
@@ -61,10 +85,10 @@ pub(super) async fn pictures(
 pub(super) async fn document<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
-    config: &Config,
+    bodies: &Bodies,
 ) -> Result<T, Problem> {
-    let bytes = json_body(headers, body, config).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    let whole = json_body(headers, body, bodies).await?;
+    serde_json::from_slice(&whole.bytes).map_err(|error| {
         let kind = match error.classify() {
             serde_json::error::Category::Data => Kind::InvalidInput,
             _ => Kind::BadRequest,
@@ -75,13 +99,13 @@ pub(super) async fn document<T: DeserializeOwned>(
 }
 
 /// A body of JSON, whole.
-pub(super) async fn json_body(headers: &HeaderMap, body: Body, config: &Config) -> Result<Bytes, Problem> {
+pub(super) async fn json_body(headers: &HeaderMap, body: Body, bodies: &Bodies) -> Result<Whole, Problem> {
     if !matches!(form(headers.get(CONTENT_TYPE)), Ok(Form::Json)) {
         let detail = "the content type is not application/json";
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     }
     refuse_encoded(headers)?;
-    body::read(body, config).await
+    body::read(body, bodies, Use::Json).await
 }
 
 /// The form of a content type; parameters are not asked, and letter case does not matter (RFC 9110, 8.3.1).

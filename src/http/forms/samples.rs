@@ -5,12 +5,12 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 
-use super::{Form, body, form, multipart, refuse_encoded, too_many};
-use crate::http::Config;
+use super::{Bodies, Form, Use, Whole, body, form, multipart, refuse_encoded, too_many};
 use crate::http::problem::{Kind, Problem, excerpt};
+use crate::predict::Room;
 
 /// A form of samples, as it was written.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(in crate::http) struct Samples {
     /// Whose classes the labels are.
     pub(in crate::http) model: Option<String>,
@@ -18,6 +18,8 @@ pub(in crate::http) struct Samples {
     pub(in crate::http) source: Option<String>,
     /// At least one and at most `http.max_images`, each with its label.
     pub(in crate::http) samples: Vec<(Bytes, String)>,
+    /// What the images take.
+    pub(in crate::http) room: Room,
 }
 
 /// Reads parts named `image` and as many named `label`, the first of one with the first of the other; beside them at most
@@ -25,7 +27,7 @@ pub(in crate::http) struct Samples {
 pub(in crate::http) async fn samples(
     headers: &HeaderMap,
     body: Body,
-    config: &Config,
+    bodies: &Bodies,
 ) -> Result<Samples, Problem> {
     let content_type = headers.get(CONTENT_TYPE);
     let (Form::Multipart, Some(content_type)) = (form(content_type)?, content_type) else {
@@ -33,17 +35,19 @@ pub(in crate::http) async fn samples(
         return Err(Problem::new(Kind::UnsupportedMediaType, detail));
     };
     refuse_encoded(headers)?;
-    let bytes = body::read(body, config).await?;
-    let mut parts = multipart::open(content_type, bytes).await?;
-    let mut form = Samples::default();
+    let Whole { bytes, room } = body::read(body, bodies, Use::AsItIs).await?;
+    let max_images = bodies.config.max_images;
+    let mut form = Samples {
+        room,
+        ..Samples::default()
+    };
     let (mut images, mut labels) = (Vec::new(), Vec::new());
-    while let Some(part) = parts.next_field().await.map_err(multipart::cut)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        let content = part.bytes().await.map_err(multipart::cut)?;
+    for part in multipart::Parts::of(content_type, bytes)? {
+        let multipart::Part { name, content } = part?;
         match name.as_str() {
-            "image" if images.len() == config.max_images => return Err(too_many(config.max_images)),
+            "image" if images.len() == max_images => return Err(too_many(max_images)),
             "image" => images.push(content),
-            "label" if labels.len() == config.max_images => return Err(too_many(config.max_images)),
+            "label" if labels.len() == max_images => return Err(too_many(max_images)),
             "label" => labels.push(text("label", &content)?),
             "model" => once("model", &mut form.model, &content)?,
             "source" => once("source", &mut form.source, &content)?,

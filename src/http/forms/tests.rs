@@ -45,7 +45,11 @@ async fn read(headers: &[(&str, &str)], body: impl Into<Body>) -> String {
     let pairs = headers
         .iter()
         .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    shown(pictures(&pairs.collect(), body.into(), &config()).await)
+    shown(
+        pictures(&pairs.collect(), body.into(), &Bodies::new(&config()))
+            .await
+            .map(|(pictures, _)| pictures),
+    )
 }
 
 async fn check(content_type: &str, body: &str, expected: &str) {
@@ -136,8 +140,8 @@ async fn a_body_is_read_whole_within_its_size_and_time() {
             body_timeout_ms: 0,
             ..config()
         };
-        let found = body::read(body, &config).await;
-        assert_eq!(found.map(|b| b.len()).map_err(|p| p.kind), expected);
+        let found = body::read(body, &Bodies::new(&config), Use::AsItIs).await;
+        assert_eq!(found.map(|whole| whole.bytes.len()).map_err(|p| p.kind), expected);
     };
     check(Body::empty(), Ok(0)).await;
     check(Body::from("x".repeat(10)), Ok(10)).await;
@@ -329,7 +333,11 @@ async fn depth_is_no_way_to_the_end_of_the_stack() {
         let headers = [(CONTENT_TYPE, HeaderValue::from_static(JSON))]
             .into_iter()
             .collect();
-        let found = shown(pictures(&headers, body.into(), &config).await);
+        let found = shown(
+            pictures(&headers, body.into(), &Bodies::new(&config))
+                .await
+                .map(|(pictures, _)| pictures),
+        );
         assert!(
             found.starts_with("bad-request: the JSON is not understood: "),
             "{found}"

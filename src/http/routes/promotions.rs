@@ -122,7 +122,7 @@ async fn change(
 
 async fn document<T: serde::de::DeserializeOwned>(state: &State, request: Request) -> Result<T, Problem> {
     let (head, body) = request.into_parts();
-    forms::document(&head.headers, body, &state.config).await
+    forms::document(&head.headers, body, &state.bodies).await
 }
 
 fn alias_of(text: &str) -> Result<Alias, Problem> {

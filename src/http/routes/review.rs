@@ -159,8 +159,8 @@ async fn decide(extract::State(state): Shared, request: Request) -> Result<Json<
     let (store, predictor) = (keeping::store(&state)?, state.predictor()?);
     let note = noted(&request);
     let (head, body) = request.into_parts();
-    let body = forms::json_body(&head.headers, body, &state.config).await?;
-    let decided: Decided = keeping::json(&body)?;
+    let body = forms::json_body(&head.headers, body, &state.bodies).await?;
+    let decided: Decided = keeping::json(&body.bytes)?;
     let key = keeping::caller(&head.extensions);
     note.model(decided.model.as_str());
     note.image(&decided.sha256);

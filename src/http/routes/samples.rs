@@ -1,6 +1,7 @@
 //! `POST /v1/samples`: images that come with their labels.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::extract::{self, Request};
 use axum::http::StatusCode;
@@ -52,7 +53,7 @@ async fn give(
     let predictor = state.predictor()?;
     let (head, body) = request.into_parts();
     let asked: Asked = keeping::query(&head.uri)?;
-    let form = forms::samples(&head.headers, body, &state.config).await?;
+    let form = forms::samples(&head.headers, body, &state.bodies).await?;
     let model = keeping::model(predictor, either("model", asked.model, form.model)?.as_deref())?;
     let key = keeping::caller(&head.extensions);
     let source = either("source", asked.source, form.source)?;
@@ -65,7 +66,10 @@ async fn give(
         key,
         model,
         now_ms: now_ms(),
+        deadline: Instant::now() + Duration::from_millis(state.config.max_request_timeout_ms),
     };
+    // Held until the last image is written.
+    let _room = form.room;
     let mut results = Vec::with_capacity(form.samples.len());
     for (image, label) in form.samples {
         let result = taker.take(image, &label).await;
@@ -108,12 +112,13 @@ struct Taker<'a> {
     key: Option<Key>,
     model: ModelName,
     now_ms: i64,
+    deadline: Instant,
 }
 
 impl Taker<'_> {
     /// Takes one image if it can be decoded; what is taken is on the disk.
     async fn take(&self, image: bytes::Bytes, label: &str) -> Attempt {
-        let decoded = self.predictor.verify(image.clone()).await;
+        let decoded = self.predictor.verify(image.clone(), self.deadline).await;
         decoded.map_err(|failure| Problem::from(&failure))?;
         let sample = Sample {
             model: self.model.clone(),

@@ -62,7 +62,7 @@ pub(super) fn forward(
     let plan = Plan::compile(Version::FIRST, graph, weights, &target).map_err(engine)?;
     plan.warm_up(1).map_err(|e| data(e.to_string()))?;
     let preprocessor = Preprocessor::new(Arc::new(spec.clone()));
-    let image = preprocessor.tensor(&picture()).map_err(data)?;
+    let image = preprocessor.tensor(picture()).map_err(data)?;
     let mut logits = Vec::new();
     let began = Instant::now();
     plan.run(&image, 1, &mut logits).map_err(engine)?;

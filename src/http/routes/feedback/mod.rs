@@ -39,9 +39,9 @@ async fn give(
     let store = keeping::store(&state)?;
     let predictor = state.predictor()?;
     let (head, body) = request.into_parts();
-    let body = forms::json_body(&head.headers, body, &state.config).await?;
+    let body = forms::json_body(&head.headers, body, &state.bodies).await?;
     let key = keeping::caller(&head.extensions);
-    let (entries, alone) = match Given::read(&body, state.config.max_feedback, key.as_ref())? {
+    let (entries, alone) = match Given::read(&body.bytes, state.config.max_feedback, key.as_ref())? {
         Given::One(entry) => (vec![entry], true),
         Given::Many(entries) => (entries, false),
     };

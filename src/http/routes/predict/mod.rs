@@ -51,7 +51,7 @@ async fn predict(
     predictor
         .door(&served, asked.asker, Instant::now() + asked.timeout)
         .map_err(|failure| Problem::from(&failure))?;
-    let pictures = forms::pictures(&head.headers, body, &state.config).await?;
+    let (pictures, room) = forms::pictures(&head.headers, body, &state.bodies).await?;
     let options = Options {
         detail: asked.detail,
         asker: asked.asker,
@@ -62,7 +62,7 @@ async fn predict(
         .and_then(|caller| caller.id.as_ref())
         .map_or("", |id| &id.0);
     let chosen = state.collector.choose(&served, id, &pictures);
-    let outcomes = predictor.predict(&served, pictures, options).await;
+    let outcomes = predictor.predict_in(&room, &served, pictures, options).await;
     if !chosen.is_empty() {
         state.collector.offer(&served, chosen, &outcomes, now_ms());
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::view::JobView;
 use super::managed::noted;
-use crate::http::forms::read_body;
+use crate::http::forms::{Use, read_body};
 use crate::http::problem::{Kind, Problem, excerpt};
 use crate::http::{Phase, State, draining};
 use crate::jobs::{Ask, Desk, JobsError};
@@ -61,7 +61,7 @@ async fn submit(extract::State(state): Shared, asked: extract::Request) -> Resul
     let (head, body) = asked.into_parts();
     let key = key(&head.headers)?;
     is_json(&head.headers)?;
-    let request = request(&read_body(body, &state.config).await?)?;
+    let request = request(&read_body(body, &state.bodies, Use::Json).await?.bytes)?;
     note.model(request.model.as_str());
     let submitted = desk.submit(Ask { request, key }).await.map_err(refused)?;
     note.job(&submitted.id);
