@@ -11,6 +11,8 @@ use super::dialect::{self, Naming};
 use super::graph::{Param, ParamKind};
 use super::rng::{Rng, Stream};
 
+mod names;
+
 /// Largest weights file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 /// Largest safetensors header that is read, in bytes.
@@ -31,7 +33,7 @@ pub enum WeightsError {
     /// Not a safetensors file.
     #[error("weights: not a safetensors file: {0}")]
     Format(String),
-    /// Names or shapes differ from the architecture's; each list is complete.
+    /// Names or shapes differ from the architecture's; each list is complete, the text tells the first of many.
     #[error("weights do not fit the architecture:{}", describe(missing, extra, misshaped))]
     Mismatch {
         /// Expected and absent.
@@ -57,6 +59,9 @@ pub enum WeightsError {
         /// How many.
         count: usize,
     },
+    /// A convolution or a dense layer without a single weight that counts.
+    #[error("weights: '{0}' holds nothing but zeros")]
+    Zero(String),
     /// A running variance below 0.
     #[error("weights: '{0}' is a variance and holds values below 0")]
     Variance(String),
@@ -70,7 +75,9 @@ impl Weights {
     /// be the graph's or those of one of its dialects, with a wrapper's prefix; batch-norms' counters are passed over.
     pub fn from_safetensors(bytes: &[u8], graph: &Graph) -> Result<Self, WeightsError> {
         check_sizes(bytes)?;
-        let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Format(e.to_string()))?;
+        let file = SafeTensors::deserialize(bytes)
+            .map_err(|e| WeightsError::Format(names::shown(&e.to_string())))?;
+        names::check_once(header(bytes)).map_err(WeightsError::Format)?;
         let found: BTreeMap<&str, Vec<usize>> = file
             .iter()
             .filter(|(name, _)| !dialect::is_counter(name))
@@ -88,6 +95,7 @@ impl Weights {
         };
         let tensors = expected.iter().map(read).collect::<Result<_, WeightsError>>()?;
         let mut weights = Self { tensors }.checked(graph)?;
+        weights.check_alive(graph)?;
         naming.adapt(&mut weights.tensors, graph)?;
         Ok(weights)
     }
@@ -190,6 +198,21 @@ impl Weights {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    /// No network is trained to a layer of zeros: such a file was never filled, or what it held is too small for f32. A
+    /// layer scale or a batch-norm may be zero, and a pruned layer is mostly.
+    fn check_alive(&self, graph: &Graph) -> Result<(), WeightsError> {
+        for param in &graph.params {
+            if !matches!(param.kind, ParamKind::Weight { .. }) {
+                continue;
+            }
+            let values = self.tensors[&param.name].flatten_all()?.to_vec1::<f32>()?;
+            if !values.iter().any(|value| value.is_normal()) {
+                return Err(WeightsError::Zero(param.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
     fn checked(self, graph: &Graph) -> Result<Self, WeightsError> {
         for param in &graph.params {
             let values = self.tensors[&param.name].flatten_all()?.to_vec1::<f32>()?;
@@ -223,6 +246,15 @@ fn check_sizes(bytes: &[u8]) -> Result<(), WeightsError> {
         Some(_) => Ok(()),
         None => Err(WeightsError::Format("shorter than 8 bytes".to_owned())),
     }
+}
+
+/// The header of a file that was found to be one.
+fn header(bytes: &[u8]) -> &[u8] {
+    let length = bytes
+        .first_chunk::<8>()
+        .map_or(0, |length| u64::from_le_bytes(*length));
+    let end = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(8);
+    bytes.get(8..end.min(bytes.len())).unwrap_or_default()
 }
 
 /// Holds names and shapes against the parameters that are expected under their names.
@@ -299,13 +331,13 @@ fn initial_values(param: &Param, rng: &mut Rng) -> Vec<f32> {
 
 fn describe(missing: &[String], extra: &[String], misshaped: &[String]) -> String {
     let mut text = String::new();
-    for (what, names) in [
+    for (what, list) in [
         ("missing", missing),
         ("not expected", extra),
         ("of another shape", misshaped),
     ] {
-        if !names.is_empty() {
-            text.push_str(&format!(" {what}: {};", names.join(", ")));
+        if !list.is_empty() {
+            text.push_str(&format!(" {what}: {};", names::told(list)));
         }
     }
     text

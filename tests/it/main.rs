@@ -19,6 +19,7 @@ mod gate;
 mod http;
 mod import;
 mod live;
+mod mutations;
 mod jobs;
 mod keys;
 mod openapi;

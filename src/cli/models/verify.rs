@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::engine::{Plan, Target, prepare_thread};
+use crate::engine::{Plan, Target, check_golden, prepare_thread};
 use crate::model::{ModelName, Version};
 use crate::registry::{Entry, Registry};
 
@@ -85,11 +85,12 @@ fn verdicts(
     Ok(entries.into_iter().flat_map(of_model).collect())
 }
 
-/// As a server would load it, with one forward pass.
+/// As a server would load it, with its golden answers.
 fn verify(registry: &Registry, name: &ModelName, version: Version, target: &Target) -> Result<(), String> {
     let loaded = registry.load(name, version).map_err(|e| e.to_string())?;
     let plan = Plan::compile(version, &loaded.graph, &loaded.weights, target).map_err(|e| e.to_string())?;
-    plan.warm_up(1).map_err(|e| e.to_string())
+    let (graph, weights) = (&loaded.graph, &loaded.weights);
+    check_golden(&plan, graph, weights, target.precision).map_err(|e| e.to_string())
 }
 
 fn text(verdicts: &[Verdict]) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
-use crate::engine::Plan;
+use crate::engine::{Plan, check_golden};
 use crate::model::classes::classes;
 use crate::model::{Graph, Spec, Version, Weights, WeightsError};
 use crate::preprocess::{Pixels, Preprocessor};
@@ -60,7 +60,8 @@ pub(super) fn forward(
 ) -> Result<Duration, CliError> {
     let target = config.engine.open().map_err(engine)?;
     let plan = Plan::compile(Version::FIRST, graph, weights, &target).map_err(engine)?;
-    plan.warm_up(1).map_err(|e| data(e.to_string()))?;
+    // As the server will before it serves them.
+    check_golden(&plan, graph, weights, target.precision).map_err(|e| data(e.to_string()))?;
     let preprocessor = Preprocessor::new(Arc::new(spec.clone()));
     let image = preprocessor.tensor(picture()).map_err(data)?;
     let mut logits = Vec::new();
