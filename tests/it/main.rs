@@ -30,5 +30,6 @@ mod retrain;
 mod serve;
 mod server;
 mod shipped;
+mod slow_peers;
 mod tls;
 mod torch;
