@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use ::base64::Engine;
 use ::base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -159,6 +159,70 @@ async fn a_body_is_read_whole_within_its_size_and_time() {
         ends: false,
     };
     check(Body::new(unread), Err(Kind::BodyTooLarge)).await;
+}
+
+/// Room for large bodies of 180 kB in all.
+fn little_room() -> Bodies {
+    Bodies::new(&Config {
+        max_bodies_bytes: 200 << 10,
+        ..Config::default()
+    })
+}
+
+/// A body of pieces of 50 kB, its length told; `ends`: and with them it ends.
+fn large(pieces: u64, ends: bool) -> Body {
+    let piece = Bytes::from(vec![b'x'; 50 << 10]);
+    let told = if ends { pieces } else { pieces + 1 };
+    Body::new(Pieces {
+        pieces: (0..pieces).map(|_| piece.clone()).collect(),
+        told: SizeHint::with_exact(told * (50 << 10)),
+        ends,
+    })
+}
+
+#[tokio::test]
+async fn a_large_body_is_read_when_there_is_room_for_it() {
+    let bodies = little_room();
+    let first = body::read(large(3, true), &bodies, Use::AsItIs).await.unwrap();
+    assert_eq!(first.bytes.len(), 150 << 10);
+    let mut second = pin!(body::read(large(3, true), &bodies, Use::AsItIs));
+    let waits = |read: Pin<&mut _>| Future::poll(read, &mut Context::from_waker(Waker::noop())).is_pending();
+    assert!(waits(second.as_mut()));
+    // Few bytes need no room.
+    assert!(body::read(large(1, true), &bodies, Use::AsItIs).await.is_ok());
+    // The room is the picture's, not the bytes'.
+    let Whole { bytes, room } = first;
+    drop(bytes);
+    assert!(waits(second.as_mut()));
+    drop(room);
+    assert_eq!(second.await.unwrap().bytes.len(), 150 << 10);
+}
+
+#[tokio::test]
+async fn json_takes_room_for_what_is_unpacked_from_it() {
+    let check = async |pieces, used, expected: Result<usize, Kind>| {
+        let found = body::read(large(pieces, true), &little_room(), used).await;
+        assert_eq!(found.map(|whole| whole.bytes.len()).map_err(|p| p.kind), expected);
+    };
+    check(3, Use::AsItIs, Ok(150 << 10)).await;
+    check(3, Use::Json, Err(Kind::BodyTooLarge)).await;
+    check(1, Use::Json, Ok(50 << 10)).await;
+}
+
+#[tokio::test]
+async fn who_stalls_gives_room_to_who_waits() {
+    let bodies = little_room();
+    // The stalling one holds the room until somebody wants it.
+    let stalls = body::read(large(2, false), &bodies, Use::AsItIs);
+    let waits = async {
+        tokio::task::yield_now().await;
+        body::read(large(2, true), &bodies, Use::AsItIs).await
+    };
+    let (stalled, read) = tokio::join!(stalls, waits);
+    let problem = stalled.unwrap_err();
+    assert_eq!(problem.kind, Kind::BodyTimeout);
+    assert!(problem.detail.contains("while others wait"), "{}", problem.detail);
+    assert_eq!(read.unwrap().bytes.len(), 100 << 10);
 }
 
 fn part(name: &str, content: &str) -> String {
