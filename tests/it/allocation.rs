@@ -131,7 +131,7 @@ fn an_image_takes_no_more_memory_than_its_header_tells() {
         images.push((path.display().to_string(), fs::read(&path).unwrap()));
     }
     let picture = RgbImage::from_fn(1500, 1000, |x, y| {
-        Rgb([(x / 7) as u8, (y / 5) as u8, (x * y >> 8) as u8])
+        Rgb([(x / 7) as u8, (y / 5) as u8, ((x * y) >> 8) as u8])
     });
     for format in [
         ImageFormat::Png,

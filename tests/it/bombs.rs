@@ -1,4 +1,5 @@
 //! The most memory that a server takes, whatever images are sent to it at once.
+#![expect(clippy::print_stdout, reason = "what is measured is printed")]
 
 use std::fs;
 use std::io::Write;

@@ -29,7 +29,7 @@ fn offer(folder: &Path, bytes: &[u8], told: bool) {
         File::create(version.join(name))
             .unwrap()
             .write_all(bytes)
-            .unwrap()
+            .unwrap();
     };
     write("model.safetensors", bytes);
     let mut manifest: Value =

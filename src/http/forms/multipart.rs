@@ -241,7 +241,7 @@ mod tests {
             Err("the multipart form cannot be read: a part is broken or cut short".to_owned()),
         );
         check(
-            format!("--a b\r\nX: y\r\ncontent-disposition:form-data;name=z\r\n\r\n2\r\n--a b--"),
+            "--a b\r\nX: y\r\ncontent-disposition:form-data;name=z\r\n\r\n2\r\n--a b--".to_owned(),
             one("z", "2"),
         );
         check("--a b\r\nX: y\r\n\r\n3\r\n--a b--\r\n".to_owned(), one("", "3"));

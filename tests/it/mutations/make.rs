@@ -186,7 +186,7 @@ fn entries(good: &[u8], wrong: &mut impl FnMut(String, Vec<u8>)) {
     ];
     for (name, value) in offsets {
         changed(name, &|file| {
-            file.entry("fc.weight")["data_offsets"] = value.clone()
+            file.entry("fc.weight")["data_offsets"] = value.clone();
         });
     }
     for dtype in [
