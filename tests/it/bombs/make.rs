@@ -48,7 +48,7 @@ pub(crate) fn bombs() -> Vec<Bomb> {
             jpeg_of((8000, 3000), true),
             REFUSED,
         ),
-        bomb("lossless WebP of 2600×2600", webp((2600, 2600)), TAKEN),
+        bomb("lossless WebP of 2400×2400", webp((2400, 2400)), TAKEN),
         bomb(
             "WebP that is larger inside",
             webp_within((10, 10), (16_383, 16_383)),
