@@ -15,6 +15,8 @@ pub(super) struct Listed {
 
 /// The columns of a CSV file.
 const COLUMNS: [&str; 2] = ["path", "label"];
+/// Most characters of other columns that an error repeats.
+const MAX_SHOWN: usize = 200;
 
 /// `DIR/<label>/<image>`, by label and file name. Hidden entries and files beside the label folders are passed over.
 pub(super) fn folder(folder: &Path) -> Result<Vec<Listed>, DatasetError> {
@@ -73,6 +75,12 @@ pub(super) fn open_csv(path: &Path) -> Result<csv::Reader<impl Read + use<>>, Da
         return Ok(reader);
     }
     let found = header.iter().collect::<Vec<_>>().join(",");
+    // It may be anything, over many lines.
+    let found: String = found
+        .chars()
+        .take(MAX_SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
     let problem = format!("expected the header '{}', found '{found}'", COLUMNS.join(","));
     Err(DatasetError::format(path, problem))
 }

@@ -195,10 +195,17 @@ impl Kind {
 /// Most characters of a caller's own text that a detail repeats.
 const MAX_EXCERPT: usize = 200;
 
-/// The beginning of a caller's text, for a detail.
-pub(super) fn excerpt(text: &str) -> &str {
-    let end = text.char_indices().nth(MAX_EXCERPT);
-    end.map_or(text, |(end, _)| &text[..end])
+/// The beginning of a caller's text, for a detail: on one line, control characters escaped.
+pub(super) fn excerpt(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars().take(MAX_EXCERPT) {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// One occurrence of a problem. Serialises as `{type, title, status, detail}`, with `job` where one is in the way; the detail is for the caller and holds

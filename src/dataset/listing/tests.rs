@@ -73,6 +73,7 @@ fn csv_rows_are_files_below_its_folder_or_errors() {
         Err("expected the header 'path,label', found 'a.png,cat'"),
     );
     check("path,label,split\n", Err("found 'path,label,split'"));
+    check("path,\"la\nbel\"\na.png,cat\n", Err("found 'path,la\\nbel'"));
     check("path,label\n", Err("no images found"));
     check("path,label\na.png\n", Err("row 2:"));
     check(

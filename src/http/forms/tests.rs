@@ -372,6 +372,11 @@ async fn json_that_is_something_else_is_a_bad_request() {
             r#"{"image":[[[[0]]]]}"#,
             "pixel levels nest no deeper than rows, pixels and levels",
         ),
+        // What a caller wrote is told on one line.
+        (
+            "{\"ima\\nge\\u0000\": 1}",
+            "unknown field `ima\\nge\\u{0}`, expected one of `image`",
+        ),
     ];
     for (body, expected) in cases {
         let found = read(&[("content-type", JSON)], body).await;
