@@ -7,6 +7,11 @@ use crate::queueing::Fit;
 /// Bounds of what a refused caller is told: `Retry-After` knows whole seconds, and a guess beyond is worth nothing.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
+/// A share of the time that an item may wait is set aside: between batches there is work that is in none of them, and others may want
+/// the processors. Without it, a server of which too much is asked lets every item in that would be answered at its deadline, and those
+/// that are a little later are computed in vain.
+const SPARE: f64 = 1.0 / 8.0;
+
 /// The time of batches and what it means for those who wait. Times are seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -67,9 +72,9 @@ impl Pace {
         self.delay + (ahead.running + work) / ahead.instances.max(1) as f64
     }
 
-    /// The most that an item with `patience` left may wait and be answered in time.
+    /// The most that an item with `patience` left may be expected to wait: [`SPARE`] less than what would just do.
     pub(super) fn longest_wait(&self, patience: f64) -> f64 {
-        patience - self.own(patience)
+        (patience - self.own(patience)) * (1.0 - SPARE)
     }
 
     /// How many items such an item would wait for, at most, and be answered in time.
