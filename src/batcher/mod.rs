@@ -134,6 +134,15 @@ pub struct Ask {
     pub takes: Duration,
 }
 
+/// How much a queue's instances have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// For how long they have computed, together, since the queue was made.
+    pub total: Duration,
+    /// Those that are alive.
+    pub instances: usize,
+}
+
 /// An item's place in a queue while it is prepared. Dropped, it is free again.
 pub struct Place {
     shared: Arc<Shared>,
@@ -225,6 +234,16 @@ impl Batcher {
             // Nobody is to be told where the caller has hung up.
             Err(refusal) => drop(item.reply.send(Err(refusal))),
         }
+    }
+
+    /// How much its instances have done.
+    pub fn busy(&self) -> Busy {
+        self.shared.busy()
+    }
+
+    /// How long an image that came now, of nobody in particular and ready, would wait until a batch that it is in begins.
+    pub fn wait(&self) -> Duration {
+        self.shared.wait()
     }
 
     /// Takes timings of batches from before the queue is used: items and seconds of each.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::pace::{Ahead, Pace};
 use super::sizes::Sizes;
-use super::{Answer, Ask, Config, Item, ItemError, Refusal, Reply, Timing};
+use super::{Answer, Ask, Busy, Config, Item, ItemError, Refusal, Reply, Timing};
 use crate::queueing::{Asker, Fit, Room, Seat, Turns};
 use crate::telemetry::{CloseReason, Refused};
 
@@ -117,6 +117,16 @@ enum Instance {
     Gone,
 }
 
+impl Instance {
+    /// For how long it has computed its batch.
+    fn computes(&self, now: Instant) -> Duration {
+        match *self {
+            Self::Busy { since, .. } => now.saturating_duration_since(since),
+            Self::Idle | Self::Gone => Duration::ZERO,
+        }
+    }
+}
+
 /// Items in turns, by their places. Wakes no more workers than there is work for: one at a time, and none while one waits
 /// for a batch to fill.
 pub(super) struct Queue {
@@ -127,6 +137,8 @@ pub(super) struct Queue {
     sizes: Sizes,
     pace: Pace,
     instances: Vec<Instance>,
+    /// How long instances have computed, those that compute now aside.
+    busy: Duration,
     max_queue: usize,
     room: Room,
     max_delay: Duration,
@@ -155,6 +167,7 @@ impl Queue {
                 delay: max_delay.as_secs_f64(),
             },
             instances: vec![Instance::Idle; instances],
+            busy: Duration::ZERO,
             max_queue: config.max_queue.max(1),
             room: Room::new(config.max_queue.max(1)),
             max_delay,
@@ -241,19 +254,43 @@ impl Queue {
             }
             Instance::Idle | Instance::Gone => 0.0,
         };
-        let alive = |instance: &&Instance| !matches!(instance, Instance::Gone);
         Ahead {
             items: self.waiting.ahead(asker, now),
             small: self.sizes.small() + usize::from(largest < self.pace.max_batch),
             smallest: self.sizes.smallest().min(largest),
             running: self.instances.iter().map(left).sum(),
-            instances: self.instances.iter().filter(alive).count(),
+            instances: self.alive(),
         }
     }
 
     /// The batch that the instance took has ended.
-    pub(super) fn finish(&mut self, instance: usize) {
+    pub(super) fn finish(&mut self, instance: usize, now: Instant) {
+        self.busy += self.instances[instance].computes(now);
         self.instances[instance] = Instance::Idle;
+    }
+
+    /// How long instances have computed until now, and how many are alive.
+    pub(super) fn busy(&self, now: Instant) -> Busy {
+        let running: Duration = self.instances.iter().map(|instance| instance.computes(now)).sum();
+        Busy {
+            total: self.busy + running,
+            instances: self.alive(),
+        }
+    }
+
+    /// Until an item of nobody in particular that came now would be in a batch that begins; the longest there is for one that
+    /// cannot be told.
+    pub(super) fn wait(&self, now: Instant) -> Duration {
+        if self.is_idle() {
+            return Duration::ZERO;
+        }
+        let ahead = self.ahead(Asker::default(), self.pace.max_batch, now);
+        Duration::try_from_secs_f64(self.pace.wait(&ahead)).unwrap_or(Duration::MAX)
+    }
+
+    fn alive(&self) -> usize {
+        let alive = |instance: &&Instance| !matches!(instance, Instance::Gone);
+        self.instances.iter().filter(alive).count()
     }
 
     /// A batch of so many items took so long.

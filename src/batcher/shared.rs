@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::{Held, Queue, Waiting};
-use super::{Ask, Config, Item, ItemError};
+use super::{Ask, Busy, Config, Item, ItemError};
 use crate::queueing::Fit;
 use crate::telemetry::ModelMetrics;
 
@@ -72,6 +72,16 @@ impl Shared {
         self.notify(wake);
     }
 
+    pub(super) fn busy(&self) -> Busy {
+        let now = self.now();
+        self.lock().busy(now)
+    }
+
+    pub(super) fn wait(&self) -> Duration {
+        let now = self.now();
+        self.lock().wait(now)
+    }
+
     pub(super) fn seed(&self, timings: &[(usize, Duration)]) {
         let mut queue = self.lock();
         for &(items, duration) in timings {
@@ -118,8 +128,9 @@ impl Shared {
 
     /// The batch of this instance has ended; with its items and its time where it went as it should.
     pub(super) fn finish(&self, instance: usize, computed: Option<(usize, Duration)>) {
+        let now = self.now();
         let mut queue = self.lock();
-        queue.finish(instance);
+        queue.finish(instance, now);
         if let Some((items, duration)) = computed {
             queue.measured(items, duration);
         }

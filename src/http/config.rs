@@ -43,6 +43,8 @@ pub struct Config {
     pub request_timeout_ms: u64,
     /// Largest deadline that a request may set.
     pub max_request_timeout_ms: u64,
+    /// Whether balancers that ask are told how loaded the server is.
+    pub load_report: bool,
     /// Length of `top_k` where the request does not say.
     pub default_top_k: usize,
     /// After SIGTERM: not ready, but serving, for this long.
@@ -88,6 +90,7 @@ impl Default for Config {
             idle_timeout_ms: 75_000,
             request_timeout_ms: 10_000,
             max_request_timeout_ms: 60_000,
+            load_report: true,
             default_top_k: 3,
             drain_delay_ms: 5_000,
             drain_timeout_ms: 20_000,

@@ -29,6 +29,7 @@ mod forms;
 mod keeping;
 mod networks;
 mod observe;
+mod orca;
 mod priority;
 pub mod problem;
 mod rate_limit;
@@ -45,6 +46,7 @@ pub use config::Config;
 pub use door::{Admin, Door, Entrance};
 pub use forms::{Bodies, pictures_of};
 pub use networks::Networks;
+pub use orca::Reporter;
 pub use rate_limit::RateLimit;
 pub use request_id::RequestId;
 pub use routes::{OPENAPI, ROUTES, router};
@@ -91,6 +93,8 @@ pub struct State {
     pub phase: watch::Receiver<Phase>,
     /// Whom a request comes from.
     pub clients: Clients,
+    /// How loaded the server is.
+    pub reporter: Reporter,
 }
 
 impl State {
@@ -100,6 +104,7 @@ impl State {
         Self {
             clients: Clients::new(&config),
             bodies: Bodies::new(&config),
+            reporter: Reporter::new(),
             config,
             models: PathBuf::new(),
             auth: Auth::open(metrics),

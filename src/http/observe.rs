@@ -17,6 +17,7 @@ use super::audit::{Act, Audit};
 use super::auth::{Admission, Need, Scope, Standing};
 use super::client::Caller;
 use super::cors::Cors;
+use super::orca::Format;
 use super::problem::{Kind, Problem};
 use super::request_id::{self, Ids, RequestId};
 use super::trace::{self, Trace};
@@ -107,6 +108,18 @@ impl Observer {
         is_known.then(answer).flatten()
     }
 
+    /// How a balancer wants to be told of the load; only with answers that are of the load.
+    fn load(&self, route: &Observed, request: &Request) -> Option<Format> {
+        let told = self.state.config.load_report && route.need == Need::Key(Scope::Predict);
+        told.then(|| Format::asked(request.headers())).flatten()
+    }
+
+    fn tell_load(&self, format: Format, headers: &mut HeaderMap) {
+        let table = self.state.predictor.get().map(|predictor| predictor.table());
+        let from = (&*self.state.metrics, table.as_deref());
+        self.state.reporter.mark(format, from, headers);
+    }
+
     /// A dozen short texts, mostly of different lengths: comparing them is quicker than hashing one.
     fn route(&self, request: &Request) -> &Observed {
         let matched = request.extensions().get::<MatchedPath>();
@@ -169,9 +182,13 @@ async fn answer(
     if let Some(problem) = refused {
         return (problem.into_response(), standing);
     }
-    let answer = catch_panic(next.run(request)).await.unwrap_or_else(|| {
+    let load = observer.load(route, &request);
+    let mut answer = catch_panic(next.run(request)).await.unwrap_or_else(|| {
         Problem::new(Kind::Internal, "the log says more under this request's id").into_response()
     });
+    if let Some(format) = load {
+        observer.tell_load(format, answer.headers_mut());
+    }
     (answer, standing)
 }
 

@@ -256,6 +256,11 @@ impl Table {
             .get(version)
             .ok_or_else(|| NotServed::Version(name.clone(), version))
     }
+
+    /// Every version in service.
+    pub fn versions(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.models.values().flat_map(|model| &model.versions)
+    }
 }
 
 impl ServedModel {

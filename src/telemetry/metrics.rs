@@ -392,6 +392,21 @@ impl Drop for InFlight {
 }
 
 impl RouteMetrics {
+    /// How many answers there were, those to callers who hung up included.
+    pub fn answers(&self) -> u64 {
+        let known = self.by_status.values().map(IntCounter::get);
+        known.sum::<u64>() + self.other.get()
+    }
+
+    /// Those of them that were refusals for load and failures: 429 and 5xx.
+    pub fn failures(&self) -> u64 {
+        let failed = self
+            .by_status
+            .iter()
+            .filter(|(status, _)| **status == 429 || **status >= 500);
+        failed.map(|(_, counter)| counter.get()).sum()
+    }
+
     /// Records one answer.
     pub fn observe(&self, status: u16, seconds: f64) {
         self.by_status.get(&status).unwrap_or(&self.other).inc();

@@ -105,7 +105,7 @@ impl World {
                 if let Doing::Until(end) = self.instances[instance]
                     && end <= self.now
                 {
-                    self.queue.finish(instance);
+                    self.queue.finish(instance, self.now);
                     self.instances[instance] = self.look(instance);
                 }
             }

@@ -1,5 +1,6 @@
 //! What the queue and its workers do, case by case.
 
+use super::super::Busy;
 use super::super::queue::{Next, Waiting};
 use super::*;
 use crate::queueing::{Client, Urgency};
@@ -18,6 +19,42 @@ fn an_idle_worker_takes_what_is_there_and_a_busy_one_lets_it_gather() {
     assert_eq!((bench.closed_for("empty"), bench.closed_for("full")), (2, 1));
     let expected: Vec<_> = (0..5).map(|n| Ok(vec![n as f32, -(n as f32)])).collect();
     assert_eq!(answers(receivers), expected);
+}
+
+#[test]
+fn instances_are_busy_while_they_compute() {
+    let mut bench = Bench::new(sized(3, 0, 16), 1);
+    let busy = |bench: &Bench| bench.batcher.busy().total.as_micros() as u64;
+    pass(1000);
+    assert_eq!(
+        bench.batcher.busy(),
+        Busy {
+            total: Duration::ZERO,
+            instances: 1
+        }
+    );
+    assert_eq!(bench.batcher.wait(), Duration::ZERO, "nothing is ahead");
+    let mut receivers = bench.submit_all(&[Kind::Good; 4]);
+    bench.work();
+    bench.work();
+    pass(1000);
+    assert_eq!(busy(&bench), 2 * RUN_US);
+    receivers.push(bench.submit(4, Kind::Good, None));
+    assert_eq!(bench.look(), Next::Compute { wake: false });
+    receivers.extend((5..9).map(|n| bench.submit(n, Kind::Good, None)));
+    pass(300);
+    assert_eq!(busy(&bench), 2 * RUN_US + 300, "the batch that runs counts");
+    // A whole batch is ahead besides.
+    assert!(
+        bench.batcher.wait() >= Duration::from_micros(RUN_US),
+        "{:?}",
+        bench.batcher.wait()
+    );
+    bench.workers[0].answer_batch();
+    bench.work();
+    bench.work();
+    assert_eq!(busy(&bench), 2 * RUN_US + 300 + 3 * RUN_US);
+    assert!(answers(receivers).iter().all(Result::is_ok));
 }
 
 #[test]

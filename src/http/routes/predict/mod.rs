@@ -23,11 +23,17 @@ mod asked;
 mod tests;
 
 /// The default model, a model's champion, and one version.
+pub const PATHS: [&str; 3] = [
+    "/v1/predict",
+    "/v1/models/{name}/predict",
+    "/v1/models/{name}/versions/{version}/predict",
+];
+
+/// The routes.
 pub fn routes() -> Router<Arc<State>> {
-    Router::new()
-        .route("/v1/predict", post(predict))
-        .route("/v1/models/{name}/predict", post(predict))
-        .route("/v1/models/{name}/versions/{version}/predict", post(predict))
+    PATHS
+        .iter()
+        .fold(Router::new(), |router, path| router.route(path, post(predict)))
 }
 
 async fn predict(
