@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -31,6 +32,10 @@ class Replica:
         self.port = free_port()
         self.process = None
         self.log = tempfile.TemporaryFile()
+        # Called in the new process before the program is.
+        self.prepare = None
+        # Variables beside those of this process.
+        self.environment = {}
 
     def command(self):
         flags = [flag for setting in self.settings for flag in ("--set", setting)]
@@ -43,7 +48,8 @@ class Replica:
         begun = time.monotonic()
         self.log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=self.log)
+                                        stderr=self.log, preexec_fn=self.prepare,
+                                        env={**os.environ, **self.environment})
         while not self.is_ready():
             if self.process.poll() is not None or time.monotonic() - begun > 60:
                 raise SystemExit(f"the server does not become ready:\n{self.told()}")

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use prometheus::IntGauge;
@@ -39,6 +39,7 @@ struct Connections {
     /// One permit per connection that may be open.
     free: Arc<Semaphore>,
     open: IntGauge,
+    backoff: Backoff,
     tasks: JoinSet<()>,
 }
 
@@ -56,6 +57,7 @@ impl Connections {
             open: state.metrics.http_connections.clone(),
             phase: state.phase.clone(),
             manner: Manner::new(state, router, tls),
+            backoff: Backoff::default(),
             tasks: JoinSet::new(),
         }
     }
@@ -73,9 +75,9 @@ impl Connections {
     /// Serves what `next` gives until the server closes.
     async fn accept(&mut self, next: impl Fn(&mut Context<'_>) -> Poll<Accepted>) {
         loop {
-            let arrival = arrival(&self.free, &self.open, &next);
+            let arrival = arrival((&self.free, &self.open), &mut self.backoff, &next);
             // Closing wins over arrivals, so that a flood of them cannot hold it up; a cancelled wait for an arrival
-            // loses nothing.
+            // loses nothing. A connection that ends cuts a rest short: it may have freed what was lacking.
             tokio::select! {
                 biased;
                 () = reached(&mut self.phase, Phase::Closing) => return,
@@ -127,39 +129,50 @@ impl Drop for Place {
 
 /// The next connection, once there is a place for it.
 async fn arrival(
-    free: &Arc<Semaphore>,
-    open: &IntGauge,
+    (free, open): (&Arc<Semaphore>, &IntGauge),
+    backoff: &mut Backoff,
     next: &impl Fn(&mut Context<'_>) -> Poll<Accepted>,
 ) -> (Place, TcpStream) {
     let permit = Arc::clone(free).acquire_owned().await;
     let permit = permit.expect("nobody closes the semaphore");
-    let mut wait = Backoff::default();
     loop {
         match poll_fn(next).await {
-            Ok((stream, _)) => return (Place::take(open, permit), stream),
-            Err(error) => wait.after(&error).await,
+            Ok((stream, _)) => {
+                backoff.rest = Duration::ZERO;
+                return (Place::take(open, permit), stream);
+            }
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => tokio::time::sleep(backoff.after(&error, Instant::now())).await,
         }
     }
 }
 
-/// How long accepting rests after a failure: a peer that left early costs nothing, but out of file descriptors or
-/// memory the next accept would fail as fast as it is tried.
+/// How long accepting rests after a failure: out of file descriptors or memory the next accept would fail as fast as it is
+/// tried.
 #[derive(Default)]
-struct Backoff(Duration);
+struct Backoff {
+    /// The latest, since a connection was last accepted.
+    rest: Duration,
+    /// When the log was last told.
+    told: Option<Instant>,
+}
+
+/// Between two lines in the log: where connections come and go, accepting fails again after each that went well.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 impl Backoff {
-    async fn after(&mut self, error: &io::Error) {
-        if is_the_peers(error) {
-            return;
-        }
-        if self.0.is_zero() {
+    fn after(&mut self, error: &io::Error, now: Instant) -> Duration {
+        let is_due = |told: Instant| now.saturating_duration_since(told) >= TELL_EVERY;
+        if self.told.is_none_or(is_due) {
+            self.told = Some(now);
             tracing::warn!(%error, "no connection can be accepted; trying again until one can");
         }
-        self.0 = (self.0 * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
-        tokio::time::sleep(self.0).await;
+        self.rest = (self.rest * 2).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        self.rest
     }
 }
 
+/// A peer that left early costs nothing.
 fn is_the_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(

@@ -67,13 +67,22 @@ impl Worker {
     /// Blocks its thread, which is all that it uses; a job runs in a process of its own. On the stop the job that runs is killed
     /// and queued again: it goes on from its checkpoint.
     pub fn run(self) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .thread_name("jobs-files")
-            .enable_all()
-            .build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(self.work()),
-            Err(error) => tracing::error!(%error, "no job can run here"),
+        let mut told = false;
+        while !is_stopped(&self.stop) {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .thread_name("jobs-files")
+                .enable_all()
+                .build();
+            match runtime {
+                Ok(runtime) => return runtime.block_on(self.work()),
+                // Out of file descriptors: others may give theirs back.
+                Err(error) if !std::mem::replace(&mut told, true) => {
+                    tracing::error!(%error, "no job can run yet; trying again until one can");
+                }
+                Err(_) => {}
+            }
+            // May end early, which does no harm.
+            std::thread::park_timeout(POLL);
         }
     }
 

@@ -350,3 +350,24 @@ fn the_servers_future_can_be_spawned() {
     fn spawnable<T: Send + 'static>(_: fn(Vec<(TcpListener, Entrance)>, Arc<State>) -> T) {}
     spawnable(serve);
 }
+
+#[test]
+fn rests_grow_and_the_log_is_told_now_and_then() {
+    let error = io::Error::from_raw_os_error(24);
+    let (mut backoff, begun) = (Backoff::default(), Instant::now());
+    let mut told = Vec::new();
+    for second in 0..25 {
+        let now = begun + Duration::from_secs(second);
+        let before = backoff.told;
+        let rest = backoff.after(&error, now);
+        assert!(rest <= Duration::from_secs(1) && rest >= Duration::from_millis(10));
+        told.extend((backoff.told != before).then_some(second));
+        if second == 20 {
+            assert_eq!(rest, Duration::from_secs(1));
+            // One was accepted: the next rest is short, the log stays quiet.
+            backoff.rest = Duration::ZERO;
+        }
+    }
+    assert_eq!(told, [0, 10, 20]);
+    assert_eq!(backoff.rest, Duration::from_millis(80));
+}
