@@ -222,6 +222,8 @@ pub struct Problem {
     pub limit: Option<RateLimit>,
     /// The job that is in the way.
     pub job: Option<JobId>,
+    /// A body is left unread, so that the connection ends with this answer.
+    pub closes: bool,
 }
 
 impl Problem {
@@ -233,7 +235,13 @@ impl Problem {
             retry_after: None,
             limit: None,
             job: None,
+            closes: false,
         }
+    }
+
+    /// Tells that the connection ends with this answer.
+    pub fn closing(self) -> Self {
+        Self { closes: true, ..self }
     }
 
     /// Names the job that is in the way.
@@ -280,6 +288,9 @@ impl IntoResponse for Problem {
         }
         if let Some(limit) = self.limit {
             limit.write(headers);
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -33,8 +33,13 @@ pub(in crate::http) enum Use {
 }
 
 /// The whole body. One over `http.max_body_bytes` is refused unread where its length is told, else as soon as it is
-/// over; one slower than `http.body_timeout_ms` is given up. A large one waits until there is room for it.
+/// over; one slower than `http.body_timeout_ms` is given up. A large one waits until there is room for it. Whatever is wrong
+/// with it, its connection ends with the answer.
 pub(in crate::http) async fn read(body: Body, bodies: &Bodies, used: Use) -> Result<Whole, Problem> {
+    whole(body, bodies, used).await.map_err(Problem::closing)
+}
+
+async fn whole(body: Body, bodies: &Bodies, used: Use) -> Result<Whole, Problem> {
     let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     let limit = Limit::of(bodies, used);
     limit.check(told)?;
