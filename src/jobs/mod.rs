@@ -12,6 +12,7 @@ use crate::retrain::RequestError;
 use crate::store::{JobError, StoreError};
 
 mod child;
+mod clock;
 mod desk;
 mod ending;
 mod folder;

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::child::Launch;
+use super::clock::Clock;
 use super::folder;
 use super::supervise::{Supervisor, TTL_MS, is_settled, stopped};
 use super::triggers::{self, Rules};
@@ -136,8 +137,15 @@ impl Worker {
     async fn chores(&self, store: &Store) {
         let mut stop = self.stop.clone();
         let watched_ms = unix_ms();
+        let mut clock = Clock::default();
         for look in 0_u64.. {
-            if let Err(error) = self.look_after(store, look, watched_ms).await {
+            let now_ms = unix_ms();
+            let reclaims = look.is_multiple_of(RECLAIM_EVERY);
+            let reclaims = clock.is_settled(now_ms, Instant::now()) && reclaims;
+            if let Err(error) = self
+                .look_after(store, (look, reclaims), (watched_ms, now_ms))
+                .await
+            {
                 tracing::warn!(%error, "the jobs could not be looked after");
             }
             if rest(&mut stop, POLL).await {
@@ -146,9 +154,13 @@ impl Worker {
         }
     }
 
-    async fn look_after(&self, store: &Store, look: u64, watched_ms: i64) -> Result<(), JobsError> {
-        let now_ms = unix_ms();
-        if look.is_multiple_of(RECLAIM_EVERY) {
+    async fn look_after(
+        &self,
+        store: &Store,
+        (look, reclaims): (u64, bool),
+        (watched_ms, now_ms): (i64, i64),
+    ) -> Result<(), JobsError> {
+        if reclaims {
             for lost in store.reclaim_jobs(now_ms, MAX_LOSSES).await? {
                 tracing::warn!(job = %lost.job, waits = lost.is_queued, "whoever ran the job is gone");
             }

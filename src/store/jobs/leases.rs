@@ -201,10 +201,12 @@ impl Store {
     }
 
     /// Frees the jobs whose holder's lease has run out: each waits again, until that has happened `max_losses` times; then it
-    /// is interrupted until somebody resumes it. A job that was to be cancelled or paused is.
+    /// is interrupted until somebody resumes it. A job that was to be cancelled or paused is. A lease that was written in the
+    /// future, by more than its time, is of a clock that was set back since: it has run out too.
     pub async fn reclaim_jobs(&self, now_ms: i64, max_losses: u32) -> Result<Vec<Reclaimed>, StoreError> {
         let dead = "SELECT j.id, j.losses, j.wish FROM jobs j WHERE j.state = 'running' AND NOT EXISTS (\
-                    SELECT 1 FROM leases l WHERE l.job = j.id AND l.expires_ms > $1) ORDER BY j.id";
+                    SELECT 1 FROM leases l WHERE l.job = j.id AND l.expires_ms > $1 \
+                    AND l.heartbeat_ms <= $1 + (l.expires_ms - l.heartbeat_ms)) ORDER BY j.id";
         let found: Vec<(i64, i64, Option<String>)> =
             sqlx::query_as(dead).bind(now_ms).fetch_all(&self.pool).await?;
         if found.is_empty() {

@@ -186,6 +186,22 @@ async fn a_dead_holder_is_taken_over_and_says_nothing_any_more() {
 }
 
 #[tokio::test]
+async fn a_lease_of_the_future_has_run_out() {
+    let (_folder, store) = store().await;
+    let job = submitted(&store, "digits").await;
+    taken(&store, "w", NOW).await.unwrap();
+    // Clocks of several machines differ a little.
+    assert_eq!(store.reclaim_jobs(NOW - TTL, MAX_LOSSES).await.unwrap(), []);
+    let set_back = NOW - TTL - 1;
+    let is_queued = true;
+    assert_eq!(
+        store.reclaim_jobs(set_back, MAX_LOSSES).await.unwrap(),
+        [Reclaimed { job, is_queued }]
+    );
+    assert_eq!(taken(&store, "next", set_back).await.unwrap().attempt, 2);
+}
+
+#[tokio::test]
 async fn what_is_asked_of_a_running_job_reaches_its_holder() {
     let (_folder, store) = store().await;
     let id = submitted(&store, "digits").await;
