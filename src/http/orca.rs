@@ -302,7 +302,7 @@ mod tests {
         for (name, value) in json.as_object().unwrap() {
             match value.as_object() {
                 Some(inner) => {
-                    pairs.extend(inner.iter().map(|(key, value)| (format!("{name}.{key}"), value)))
+                    pairs.extend(inner.iter().map(|(key, value)| (format!("{name}.{key}"), value)));
                 }
                 None => drop(pairs.insert(name.clone(), value)),
             }
