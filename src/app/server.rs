@@ -176,7 +176,15 @@ impl Server {
             batcher: config.batcher,
             asked: config.asked(),
             metrics: Arc::clone(&self.state.metrics),
-            spawn: Box::new(move |name, worker| spawner.spawn_ending(name, move || worker.run())),
+            spawn: Box::new(move |name, worker| {
+                // An engine that stays lost ends the server: a new process may find its device again.
+                let body = move || {
+                    worker
+                        .run()
+                        .inspect_err(|error| tracing::error!(%error, "a worker gives up"))
+                };
+                spawner.start(name, move || body().is_ok())
+            }),
         }
     }
 

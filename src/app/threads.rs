@@ -30,7 +30,7 @@ pub(super) struct Spawner {
 /// Held by a thread; tells when it goes though it should run.
 struct Watch {
     name: String,
-    /// It may go by itself, but not by a panic.
+    /// It may go by itself; never by a panic.
     may_end: bool,
     stopping: Arc<AtomicBool>,
     lost: mpsc::Sender<String>,
@@ -55,7 +55,11 @@ impl Threads {
 
     /// A thread that must run until [`Threads::stop`].
     pub(super) fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), AppError> {
-        let spawned = self.spawner.start(name, false, body);
+        let body = move || {
+            body();
+            false
+        };
+        let spawned = self.spawner.start(name, body);
         spawned.map_err(io(&format!("thread '{name}'")))
     }
 
@@ -120,20 +124,29 @@ impl Spawner {
         name: &str,
         body: impl FnOnce() + Send + 'static,
     ) -> std::io::Result<()> {
-        self.start(name, true, body)
+        let body = move || {
+            body();
+            true
+        };
+        self.start(name, body)
     }
 
-    fn start(&self, name: &str, may_end: bool, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    /// A thread that may end by itself where its body says so by true; false, or its panic, is a loss.
+    pub(super) fn start(
+        &self,
+        name: &str,
+        body: impl FnOnce() -> bool + Send + 'static,
+    ) -> std::io::Result<()> {
         let watch = Watch {
             name: name.to_owned(),
-            may_end,
+            may_end: false,
             stopping: Arc::clone(&self.stopping),
             lost: self.lost.clone(),
         };
         let started = Builder::new().name(name.to_owned()).spawn(move || {
-            // Dropped on return and on panic.
-            let _watch = watch;
-            body();
+            // Wholly here, so that it is dropped on return and on panic.
+            let mut watch = watch;
+            watch.may_end = body();
         })?;
         let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
         // Versions come and go for as long as the server runs; so must the handles of their threads.
@@ -148,8 +161,7 @@ impl Spawner {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let is_right = self.may_end && !std::thread::panicking();
-        if is_right || self.stopping.load(Ordering::Acquire) {
+        if self.may_end || self.stopping.load(Ordering::Acquire) {
             return;
         }
         tracing::error!(thread = self.name, "a thread ended though the server runs");
@@ -207,6 +219,17 @@ mod tests {
         threads.spawn("y", || {}).unwrap();
         let Threads { spawner, mut losses } = threads;
         drop(spawner);
+        assert_eq!(run(losses.recv()), None);
+    }
+
+    #[test]
+    fn a_body_says_whether_it_may_end() {
+        let threads = Threads::new();
+        threads.spawner().start("right", || true).unwrap();
+        threads.spawner().start("wrong", || false).unwrap();
+        let Threads { spawner, mut losses } = threads;
+        drop(spawner);
+        assert_eq!(run(losses.recv()).as_deref(), Some("wrong"));
         assert_eq!(run(losses.recv()), None);
     }
 

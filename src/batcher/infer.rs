@@ -19,6 +19,9 @@ pub trait Infer: Send + Sync + 'static {
         reason = "a worker does the same whatever the fault, which the engine logs"
     )]
     fn run(bound: &Self::Bound, inputs: &[f32], items: usize, logits: &mut Vec<f32>) -> Result<(), ()>;
+    /// Whether it computes an input that nothing is wrong with: asked after a failure, to tell an item's fault from the
+    /// engine's. May panic.
+    fn answers(bound: &Self::Bound) -> bool;
 }
 
 impl Infer for Slot {
@@ -36,5 +39,9 @@ impl Infer for Slot {
         bound.run_uncaught(inputs, items, logits).map_err(|error| {
             tracing::error!(version = %bound.version(), items, %error, "a batch failed");
         })
+    }
+
+    fn answers(bound: &Arc<Plan>) -> bool {
+        bound.answers()
     }
 }

@@ -24,7 +24,7 @@ use queue::Held;
 use shared::{Clock, Shared};
 
 pub use infer::Infer;
-pub use worker::Worker;
+pub use worker::{Lost, Worker};
 
 /// A model's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Config {
     pub max_queue: usize,
     /// Waiting so long counts as one level more urgent, in milliseconds, from 1.
     pub ageing_ms: u64,
+    /// An engine that answers nothing for so long ends its worker, in milliseconds; 0 never.
+    pub max_lost_ms: u64,
 }
 
 /// Most images in one batch where nothing says otherwise.
@@ -60,6 +62,7 @@ impl Default for Config {
             max_delay_us: 0,
             max_queue: 1024,
             ageing_ms: 1000,
+            max_lost_ms: 60_000,
         }
     }
 }
@@ -102,6 +105,9 @@ pub enum ItemError {
     /// The server shuts down.
     #[error("the server is shutting down")]
     Closed,
+    /// The engine computes nothing any more, this item or another.
+    #[error("the model's engine does not answer")]
+    Lost,
     /// The engine failed or panicked on this item alone.
     #[error("inference failed")]
     Inference,
@@ -244,6 +250,11 @@ impl Batcher {
     /// How long an image that came now, of nobody in particular and ready, would wait until a batch that it is in begins.
     pub fn wait(&self) -> Duration {
         self.shared.wait()
+    }
+
+    /// Whether the engine computes nothing, so that everything is refused with [`ItemError::Lost`] until it does again.
+    pub fn is_lost(&self) -> bool {
+        self.shared.lock().is_lost()
     }
 
     /// Takes timings of batches from before the queue is used: items and seconds of each.

@@ -143,6 +143,8 @@ pub(super) struct Queue {
     room: Room,
     max_delay: Duration,
     closed: bool,
+    /// The engine computes nothing: nothing waits and nothing is let in.
+    lost: bool,
     /// Workers asleep, those woken that have not yet looked included.
     sleeping: usize,
     /// A worker was woken and has not yet looked.
@@ -172,6 +174,7 @@ impl Queue {
             room: Room::new(config.max_queue.max(1)),
             max_delay,
             closed: false,
+            lost: false,
             sleeping: 0,
             waking: false,
             gathering: false,
@@ -187,6 +190,9 @@ impl Queue {
     pub(super) fn look_at(&self, ask: &Ask, now: Instant) -> Result<usize, ItemError> {
         if self.closed {
             return Err(ItemError::Closed);
+        }
+        if self.lost {
+            return Err(ItemError::Lost);
         }
         let left = |deadline: Instant| deadline.saturating_duration_since(now).as_secs_f64();
         let patience = ask.deadline.map_or(f64::INFINITY, left);
@@ -235,6 +241,15 @@ impl Queue {
 
     pub(super) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    /// The engine computes nothing any more, or again. Of what waits, nothing is to be left in the first case.
+    pub(super) fn set_lost(&mut self, lost: bool) {
+        self.lost = lost;
     }
 
     /// Whether an item that came now would be computed at once.

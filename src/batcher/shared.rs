@@ -16,7 +16,11 @@ pub(super) struct Shared {
     queue: Mutex<Queue>,
     /// Notified when a sleeping worker has something to do.
     wake: Condvar,
+    /// Notified when a worker whose engine was lost need not try it again: another found it, or the queue is closed.
+    found: Condvar,
     clock: Clock,
+    /// For how long an engine is tried that computes nothing; `None` is for ever.
+    pub(super) max_lost: Option<Duration>,
     pub(super) metrics: Arc<ModelMetrics>,
     /// Workers not yet dropped.
     workers: AtomicUsize,
@@ -27,7 +31,9 @@ impl Shared {
         Self {
             queue: Mutex::new(Queue::new(config, instances, clock())),
             wake: Condvar::new(),
+            found: Condvar::new(),
             clock,
+            max_lost: (config.max_lost_ms > 0).then(|| Duration::from_millis(config.max_lost_ms)),
             metrics,
             workers: AtomicUsize::new(instances),
         }
@@ -61,10 +67,15 @@ impl Shared {
     pub(super) fn submit(&self, held: Held, item: Item) {
         let item = Waiting::new(item, &held, self.now());
         let mut queue = self.lock();
-        if queue.is_closed() {
+        let refused = match (queue.is_closed(), queue.is_lost()) {
+            (true, _) => Some(ItemError::Closed),
+            (false, true) => Some(ItemError::Lost),
+            (false, false) => None,
+        };
+        if let Some(error) = refused {
             queue.give_back(&held);
             drop(queue);
-            return item.answer(Err(ItemError::Closed));
+            return item.answer(Err(error));
         }
         let wake = queue.push(held, item);
         self.metrics.queue_depth.inc();
@@ -93,6 +104,7 @@ impl Shared {
     pub(super) fn close(&self) {
         self.lock().close();
         self.wake.notify_all();
+        self.found.notify_all();
     }
 
     /// Closes, and answers all that wait by dropping them.
@@ -103,7 +115,38 @@ impl Shared {
         self.metrics.queue_depth.sub(waiting.len() as i64);
         drop(queue);
         self.wake.notify_all();
+        self.found.notify_all();
         drop(waiting);
+    }
+
+    /// The engine computes nothing: everything that waits is told so, and nothing is let in until [`Shared::found`].
+    pub(super) fn lost(&self) {
+        let mut queue = self.lock();
+        queue.set_lost(true);
+        let waiting = queue.clear();
+        self.metrics.queue_depth.sub(waiting.len() as i64);
+        self.metrics.admission.lost(true);
+        drop(queue);
+        waiting
+            .into_iter()
+            .for_each(|item| item.answer(Err(ItemError::Lost)));
+    }
+
+    /// The engine computes again.
+    pub(super) fn found(&self) {
+        let mut queue = self.lock();
+        queue.set_lost(false);
+        self.metrics.admission.lost(false);
+        drop(queue);
+        self.found.notify_all();
+    }
+
+    /// Waits for `time` before the engine is tried again; false where that need not be, since another worker found it, or
+    /// the queue is closed.
+    pub(super) fn rests_lost(&self, time: Duration) -> bool {
+        let is_lost = |queue: &mut Queue| queue.is_lost() && !queue.is_closed();
+        let waited = self.found.wait_timeout_while(self.lock(), time, is_lost);
+        is_lost(&mut waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 
     pub(super) fn notify(&self, wake: bool) {

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::slice;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::queue::{Batch, Next, Queue, Waiting};
 use super::shared::Shared;
@@ -30,6 +30,14 @@ pub struct Worker<I: Infer> {
 #[derive(Clone, Copy)]
 struct Failed;
 
+/// The engine computed nothing for `batcher.max_lost_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the engine computes nothing any more")]
+pub struct Lost;
+
+/// Between two looks whether an engine that was lost computes again.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
 impl<I: Infer> Worker<I> {
     pub(super) fn new(infer: Arc<I>, shared: Arc<Shared>, number: usize) -> Self {
         Self {
@@ -43,11 +51,41 @@ impl<I: Infer> Worker<I> {
     }
 
     /// Answers batches until the queue is closed and empty. Prepares its thread for inference first.
-    pub fn run(mut self) {
+    ///
+    /// # Errors
+    ///
+    /// The engine computed nothing for `batcher.max_lost_ms`, however often it was tried.
+    pub fn run(mut self) -> Result<(), Lost> {
         engine::prepare_thread();
         while self.wait_for_batch() {
-            self.answer_batch();
+            if let Err(Lost) = self.answer_batch() {
+                self.recover()?;
+            }
         }
+        Ok(())
+    }
+
+    /// Tries the engine until it computes again, another worker finds that it does, or the queue is closed.
+    fn recover(&self) -> Result<(), Lost> {
+        let begun = self.shared.now();
+        while self.shared.rests_lost(TRY_EVERY) {
+            self.try_again(begun)?;
+        }
+        Ok(())
+    }
+
+    /// Tries an engine that is lost since `begun`.
+    pub(super) fn try_again(&self, begun: Instant) -> Result<(), Lost> {
+        let bound = self.infer.bind();
+        let lost = self.shared.now() - begun;
+        if self.answers(&bound) {
+            let (version, seconds) = (I::version(&bound), lost.as_secs_f64());
+            tracing::warn!(%version, seconds, "the engine computes again");
+            self.shared.found();
+        } else if self.shared.max_lost.is_some_and(|most| lost >= most) {
+            return Err(Lost);
+        }
+        Ok(())
     }
 
     /// False when no batch will come any more.
@@ -78,13 +116,15 @@ impl<I: Infer> Worker<I> {
         next
     }
 
-    /// Computes the batch taken, wholly by one binding, and answers each item.
-    pub(super) fn answer_batch(&mut self) {
+    /// Computes the batch taken, wholly by one binding, and answers each item. An error says that the engine computes
+    /// nothing; each item is answered all the same.
+    pub(super) fn answer_batch(&mut self) -> Result<(), Lost> {
         for item in self.batch.unwanted.drain(..) {
             item.answer(Err(ItemError::DeadlinePassed));
         }
         if self.batch.items.is_empty() {
-            return self.shared.finish(self.number, None);
+            self.shared.finish(self.number, None);
+            return Ok(());
         }
         let mut items = std::mem::take(&mut self.batch.items);
         self.record(&items);
@@ -92,17 +132,51 @@ impl<I: Infer> Worker<I> {
         let start = self.shared.now();
         let computed = self.compute(&bound, &items);
         let took = self.shared.now() - start;
-        if computed.is_err() && items.len() > 1 {
-            self.retry(&bound, items.drain(..), start);
-            self.shared.finish(self.number, None);
-        } else {
+        let stands = if computed.is_ok() {
             // Before the answers: who asks again after his own finds an idle instance.
-            let usual = computed.is_ok().then_some((items.len(), took));
-            self.shared.finish(self.number, usual);
+            self.shared.finish(self.number, Some((items.len(), took)));
             self.hand_out(&bound, items.drain(..), computed, start);
-        }
+            Ok(())
+        } else {
+            let stands = self.make_good(&bound, &mut items, start);
+            self.shared.finish(self.number, None);
+            stands
+        };
         // Empty again, with its memory.
         self.batch.items = items;
+        stands
+    }
+
+    /// After a batch that failed: each item alone, unless it was alone, so that only the guilty fail.
+    fn make_good(&mut self, bound: &I::Bound, items: &mut Vec<Waiting>, start: Instant) -> Result<(), Lost> {
+        let was_alone = items.len() == 1;
+        let mut rest = items.drain(..);
+        while let Some(item) = rest.next() {
+            if !was_alone && !item.is_wanted(self.shared.now()) {
+                item.answer(Err(ItemError::DeadlinePassed));
+                continue;
+            }
+            let computed = if was_alone {
+                Err(Failed)
+            } else {
+                self.shared.metrics.batch(1, CloseReason::Retry);
+                self.compute(bound, slice::from_ref(&item))
+            };
+            if computed.is_err() && !self.answers(bound) {
+                tracing::error!(version = %I::version(bound), "the engine computes nothing any more");
+                self.shared.lost();
+                rest.chain([item])
+                    .for_each(|item| item.answer(Err(ItemError::Lost)));
+                return Err(Lost);
+            }
+            self.hand_out(bound, std::iter::once(item), computed, start);
+        }
+        Ok(())
+    }
+
+    /// Whether the engine computes what nothing is wrong with.
+    fn answers(&self, bound: &I::Bound) -> bool {
+        catch_unwind(AssertUnwindSafe(|| I::answers(bound))).unwrap_or(false)
     }
 
     fn record(&self, items: &[Waiting]) {
@@ -148,19 +222,6 @@ impl<I: Infer> Worker<I> {
                 tracing::error!(version = %I::version(bound), items = items.len(), "the engine panicked");
                 Err(Failed)
             }
-        }
-    }
-
-    /// Computes each item alone, so that only the guilty fail.
-    fn retry(&mut self, bound: &I::Bound, items: impl Iterator<Item = Waiting>, start: Instant) {
-        for item in items {
-            if !item.is_wanted(self.shared.now()) {
-                item.answer(Err(ItemError::DeadlinePassed));
-                continue;
-            }
-            self.shared.metrics.batch(1, CloseReason::Retry);
-            let computed = self.compute(bound, slice::from_ref(&item));
-            self.hand_out(bound, std::iter::once(item), computed, start);
         }
     }
 

@@ -77,7 +77,7 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 20] {
+fn limits(config: &Config) -> [Limit; 21] {
     let Config {
         images,
         decode,
@@ -103,6 +103,7 @@ fn limits(config: &Config) -> [Limit; 20] {
         ("batcher.max_delay_us", batcher.max_delay_us, 0..=1_000_000),
         ("batcher.max_queue", batcher.max_queue as u64, 1..=MAX_WAITING),
         ("batcher.ageing_ms", batcher.ageing_ms, 1..=MAX_POLL_MS),
+        ("batcher.max_lost_ms", batcher.max_lost_ms, 0..=MAX_POLL_MS),
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
         ("engine.threads", engine.threads as u64, 0..=MAX_THREADS),
         ("engine.tune_ms", engine.tune_ms, 0..=5000),

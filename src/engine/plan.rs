@@ -149,6 +149,13 @@ impl Plan {
         }
     }
 
+    /// Whether it still computes, told by an input that it computed when it was warmed up. May panic.
+    pub(crate) fn answers(&self) -> bool {
+        let mut logits = Vec::new();
+        let run = self.run_uncaught(&self.pattern(1), 1, &mut logits);
+        run.is_ok() && logits.iter().all(|logit| logit.is_finite())
+    }
+
     fn is_finite(&self, items: usize) -> Result<(), EngineError> {
         let mut logits = Vec::new();
         self.run(&self.pattern(items), items, &mut logits)?;

@@ -77,6 +77,8 @@ pub enum Kind {
     Starting,
     /// The server is shutting down.
     Draining,
+    /// The model's engine computes nothing.
+    EngineLost,
     /// There is no store, another writer holds it, or its disk fails.
     StoreUnavailable,
     /// The disk of the store, or of the models, is full.
@@ -120,6 +122,7 @@ pub const KINDS: &[Kind] = &[
     Kind::RateLimited,
     Kind::Starting,
     Kind::Draining,
+    Kind::EngineLost,
     Kind::StoreUnavailable,
     Kind::InsufficientStorage,
     Kind::DeadlinePassed,
@@ -159,6 +162,7 @@ impl Kind {
             Self::DeadlineTooNear => (429, "deadline-too-near", "The deadline cannot be met"),
             Self::Starting => (503, "starting", "The server is starting"),
             Self::Draining => (503, "draining", "The server is shutting down"),
+            Self::EngineLost => (503, "engine-lost", "The model cannot answer now"),
             Self::StoreUnavailable => (503, "store-unavailable", "The store cannot be used now"),
             Self::InsufficientStorage => (507, "insufficient-storage", "The disk is full"),
             Self::DeadlinePassed => (504, "deadline-passed", "The deadline passed"),
@@ -346,11 +350,12 @@ impl From<&ItemError> for Problem {
             ItemError::Refused(refusal) => return refusal.into(),
             ItemError::DeadlinePassed => Kind::DeadlinePassed,
             ItemError::Closed => Kind::Draining,
+            ItemError::Lost => Kind::EngineLost,
             ItemError::Inference | ItemError::NonFinite => Kind::InferenceFailed,
         };
         let problem = Self::new(kind, error.to_string());
         match error {
-            ItemError::Closed => problem.retry_after(Duration::from_secs(1)),
+            ItemError::Closed | ItemError::Lost => problem.retry_after(RETRY_AFTER),
             _ => problem,
         }
     }

@@ -55,6 +55,10 @@ impl Infer for FirstPixel {
         }
         Ok(())
     }
+
+    fn answers(_: &Version) -> bool {
+        true
+    }
 }
 
 /// A predictor whose threads are the test's: nothing moves until it is told to.
@@ -131,7 +135,7 @@ impl Workbench {
     /// Does the queue's work; it takes no more.
     pub(crate) fn infer(&mut self) {
         self.served().batcher.close();
-        self.instances.drain(..).for_each(batcher::Worker::run);
+        self.instances.drain(..).for_each(|worker| worker.run().unwrap());
     }
 
     /// Gives the work to threads of its own.
@@ -144,7 +148,7 @@ impl Workbench {
         let instances = self
             .instances
             .drain(..)
-            .map(|worker| spawn(Box::new(|| worker.run())));
+            .map(|worker| spawn(Box::new(|| worker.run().unwrap())));
         Running {
             threads: decoders.chain(instances).collect(),
             pool: self.pool.clone(),

@@ -1,6 +1,7 @@
 //! One image's way: prepared and queued on a thread of the decode pool, awaited by the caller.
 
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,14 @@ struct Sent {
     prepared: Arc<Prepared>,
 }
 
-/// What the pool's thread came to: the tensor was queued, or the image is at fault. Unset: it panicked, or is not done.
-type Prepared = OnceLock<Result<(), ImageError>>;
+/// What the pool's thread came to.
+#[derive(Default)]
+struct Prepared {
+    /// It took the image.
+    begun: AtomicBool,
+    /// The tensor was queued, or the image is at fault. Unset: it panicked, or is not done.
+    end: OnceLock<Result<(), ImageError>>,
+}
 
 /// The pool's end of an image on its way.
 struct Job {
@@ -78,7 +85,7 @@ fn send(
     let bytes = memory_bytes(&picture, served, &predictor.limits)?;
     let place = served.batcher.admit(&ask(predictor, asker, (bytes, deadline)))?;
     let (reply, answer) = oneshot::channel();
-    let prepared = Arc::new(Prepared::new());
+    let prepared = Arc::new(Prepared::default());
     let job = Job {
         served: Arc::clone(served),
         place,
@@ -155,16 +162,19 @@ impl Sent {
 
 /// Why the other end was dropped without an answer.
 fn unanswered(prepared: &Prepared) -> Failure {
-    match prepared.get() {
+    match prepared.end.get() {
         Some(Err(error)) => error.clone().into(),
         Some(Ok(())) => ItemError::Inference.into(),
-        None => ImageError::Panicked.into(),
+        None if prepared.begun.load(Ordering::Acquire) => ImageError::Panicked.into(),
+        // Its thread is gone: the server ends.
+        None => ItemError::Closed.into(),
     }
 }
 
 impl Job {
     /// Prepares the image and queues it at once, unless nobody waits for it any more.
     fn run(self) {
+        self.prepared.begun.store(true, Ordering::Release);
         // Whatever ends it here frees its place.
         if self.reply.is_closed() {
             return;
@@ -180,7 +190,7 @@ impl Job {
         drop(self.room);
         match tensor {
             Ok((tensor, timing)) => {
-                let _ = prepared.set(Ok(()));
+                let _ = prepared.end.set(Ok(()));
                 self.place.submit(Item {
                     tensor,
                     deadline: Some(self.deadline),
@@ -192,7 +202,7 @@ impl Job {
             Err(ImageError::Panicked) => resume_unwind(Box::new("a decoder panicked")),
             Err(error) => {
                 // Set before the reply is dropped, which wakes the caller's end to read it.
-                let _ = prepared.set(Err(error));
+                let _ = prepared.end.set(Err(error));
             }
         }
     }
@@ -258,7 +268,7 @@ fn count_out(counted: InFlight, served: &Served, outcome: &Outcome) {
 fn ended(outcome: &Outcome) -> Ended {
     match &outcome.result {
         Ok(_) => Ended::Ok,
-        Err(Failure::Item(ItemError::Refused(_) | ItemError::Closed)) => Ended::Rejected,
+        Err(Failure::Item(ItemError::Refused(_) | ItemError::Closed | ItemError::Lost)) => Ended::Rejected,
         Err(Failure::Item(_) | Failure::Image(_)) => Ended::Failed,
     }
 }

@@ -196,6 +196,17 @@ impl Predictor {
         self.table.load().find(model, version).cloned()
     }
 
+    /// Whether every model's champion has an engine that computes.
+    pub fn is_well(&self) -> bool {
+        let table = self.table.load();
+        let champion = |model: &ServedModel| {
+            model
+                .get(model.champion)
+                .is_none_or(|served| !served.batcher.is_lost())
+        };
+        table.models.values().all(champion)
+    }
+
     /// Whether an image could be answered by its deadline, asked before anything is read of it: the refusal of a request
     /// should cost nothing. One that is refused is counted as an image that was.
     ///

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,8 @@ struct Shared {
     wakeup: Condvar,
     room: Room,
     rules: Rules,
+    /// Not yet dropped.
+    workers: AtomicUsize,
     metrics: Arc<Metrics>,
 }
 
@@ -97,6 +100,7 @@ impl Pool {
             wakeup: Condvar::new(),
             room: Room::new(config.max_queue),
             rules: Rules::new(threads, config.max_in_flight_bytes),
+            workers: AtomicUsize::new(threads),
             metrics,
         });
         let workers = (0..threads).map(|_| Worker(Arc::clone(&shared))).collect();
@@ -160,6 +164,20 @@ impl Worker {
             }
             self.0.done(load, begun.elapsed());
         }
+    }
+}
+
+impl Drop for Worker {
+    /// Without the last nobody would run what waits: it is dropped, and so is all that would come.
+    fn drop(&mut self) {
+        if self.0.workers.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let mut state = self.0.lock();
+        state.closed = true;
+        let left = state.clear();
+        drop(state);
+        drop(left);
     }
 }
 
@@ -342,6 +360,17 @@ mod tests {
         );
         drop(send);
         assert!(receive.recv() == Err::<(), _>(mpsc::RecvError));
+    }
+
+    #[test]
+    fn without_a_worker_what_waits_is_dropped_and_nothing_is_taken() {
+        let (pool, workers, metrics) = pool(9, 10);
+        let (send, receive) = mpsc::channel::<()>();
+        pool.submit(ANYONE, 5, move || drop(send)).unwrap();
+        drop(workers);
+        assert_eq!(receive.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(metrics.decode_in_flight_bytes.get(), 0);
+        assert_eq!(pool.submit(ANYONE, 1, || {}), Err(Refused::Closed));
     }
 
     #[test]

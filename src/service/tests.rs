@@ -200,7 +200,9 @@ fn setup(
         },
         metrics: Arc::clone(metrics),
         spawn: Box::new(move |name, worker| {
-            let thread = Builder::new().name(name.to_owned()).spawn(|| worker.run())?;
+            let thread = Builder::new()
+                .name(name.to_owned())
+                .spawn(|| worker.run().unwrap())?;
             threads.lock().unwrap().push(thread);
             Ok(())
         }),

@@ -1,8 +1,8 @@
 //! The series of what queues refuse, and of the times they go by.
 
-use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::metrics::{FRESH, counters, register};
+use super::metrics::{FRESH, counters, gauges, register};
 
 /// Why an image was refused for load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,7 @@ const PARTS: [&str; 2] = ["batch", "image"];
 pub(super) struct AdmissionSeries {
     refused: IntCounterVec,
     fit: GaugeVec,
+    lost: IntGaugeVec,
 }
 
 /// One version's.
@@ -35,6 +36,7 @@ pub(super) struct AdmissionSeries {
 pub struct Admission {
     refused: [IntCounter; REFUSALS.len()],
     fit: [Gauge; PARTS.len()],
+    lost: IntGauge,
 }
 
 impl AdmissionSeries {
@@ -56,6 +58,12 @@ impl AdmissionSeries {
                 &["model", "version", "reason"],
             ),
             fit,
+            lost: gauges(
+                registry,
+                "sconce_engine_lost",
+                "1 while the engine computes nothing, so that every image is refused.",
+                &["model", "version"],
+            ),
         }
     }
 
@@ -63,6 +71,7 @@ impl AdmissionSeries {
         Admission {
             refused: REFUSALS.map(|(_, label)| self.refused.with_label_values(&[model, version, label])),
             fit: PARTS.map(|label| self.fit.with_label_values(&[model, version, label])),
+            lost: self.lost.with_label_values(&[model, version]),
         }
     }
 
@@ -74,6 +83,7 @@ impl AdmissionSeries {
         for label in PARTS {
             let _ = self.fit.remove_label_values(&[model, version, label]);
         }
+        let _ = self.lost.remove_label_values(&[model, version]);
     }
 }
 
@@ -86,6 +96,11 @@ impl Admission {
     /// How many images were refused so.
     pub fn refusals(&self, why: Refused) -> u64 {
         self.refused[why as usize].get()
+    }
+
+    /// Tells whether the engine computes nothing.
+    pub fn lost(&self, lost: bool) {
+        self.lost.set(i64::from(lost));
     }
 
     /// Tells the line that a batch's time is fitted by, in seconds.

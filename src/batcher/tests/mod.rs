@@ -1,7 +1,7 @@
 //! A queue under stepped time, with an engine that misbehaves on demand.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,8 @@ struct Engine {
 struct Log {
     runs: Mutex<Vec<Run>>,
     panics: AtomicU64,
+    /// Whatever it is asked, it fails.
+    is_lost: AtomicBool,
 }
 
 const RUN_US: u64 = 100;
@@ -97,6 +99,9 @@ impl Infer for Engine {
             version: *version,
             items: inputs.iter().map(|[n, _]| *n as u32).collect(),
         });
+        if log.is_lost.load(Ordering::Relaxed) {
+            return Err(());
+        }
         for &[n, kind] in inputs {
             match KINDS[kind as usize] {
                 Kind::Good => logits.extend([n, -n]),
@@ -110,6 +115,10 @@ impl Infer for Engine {
             }
         }
         Ok(())
+    }
+
+    fn answers((_, log): &Self::Bound) -> bool {
+        !log.is_lost.load(Ordering::Relaxed)
     }
 }
 
@@ -157,7 +166,7 @@ impl Bench {
     /// Takes a batch, which must be due, and answers it.
     fn work(&mut self) {
         assert!(matches!(self.look(), Next::Compute { .. }));
-        self.workers[0].answer_batch();
+        self.workers[0].answer_batch().unwrap();
     }
 
     fn runs(&self) -> Vec<Vec<u32>> {
@@ -197,6 +206,7 @@ fn sized(max_batch_size: usize, max_delay_us: u64, max_queue: usize) -> Config {
         max_delay_us,
         max_queue,
         ageing_ms: 1000,
+        max_lost_ms: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the queue and its workers do, case by case.
 
-use super::super::Busy;
+use super::super::{Busy, Lost};
 use super::super::queue::{Next, Waiting};
 use super::*;
 use crate::queueing::{Client, Urgency};
@@ -12,7 +12,7 @@ fn an_idle_worker_takes_what_is_there_and_a_busy_one_lets_it_gather() {
     let mut receivers = bench.submit_all(&[Kind::Good]);
     assert_eq!(bench.look(), Next::Compute { wake: false });
     receivers.extend((1..5).map(|n| bench.submit(n, Kind::Good, None)));
-    bench.workers[0].answer_batch();
+    bench.workers[0].answer_batch().unwrap();
     bench.work();
     bench.work();
     assert_eq!(bench.runs(), [vec![0], vec![1, 2, 3], vec![4]]);
@@ -144,6 +144,63 @@ fn only_the_guilty_fail() {
 }
 
 #[test]
+fn a_lost_engine_refuses_everything_until_it_computes_again() {
+    let config = Config {
+        max_lost_ms: 2,
+        ..sized(2, 0, 16)
+    };
+    let lost = || Err(ItemError::Lost);
+    for panics in [false, true] {
+        let mut bench = Bench::new(config, 1);
+        let place = bench.batcher.admit(&anything()).unwrap();
+        let kind = if panics { Kind::Panic } else { Kind::Good };
+        let receivers = bench.submit_all(&[kind; 5]);
+        bench.engine.log.is_lost.store(true, Ordering::Relaxed);
+        assert!(matches!(bench.look(), Next::Compute { .. }));
+        // Nothing but the batch and its first item was tried.
+        assert_eq!(bench.workers[0].answer_batch(), Err(Lost));
+        assert_eq!(bench.runs(), [vec![0, 1], vec![0]]);
+        assert_eq!(answers(receivers), [lost(), lost(), lost(), lost(), lost()]);
+        let (late, receiver) = item(vec![9.0, 0.0], None);
+        place.submit(late);
+        assert_eq!(answer(receiver), Err(ItemError::Lost));
+        assert_eq!(bench.batcher.would_admit(&anything()), Err(ItemError::Lost));
+        let told = "sconce_engine_lost{model=\"digits\",version=\"1\"} ";
+        assert!(bench.batcher.is_lost() && bench.metrics.render().contains(&format!("{told}1\n")));
+        assert_eq!(bench.model.queue_depth.get(), 0);
+
+        let begun = now();
+        pass(1999);
+        assert_eq!(bench.workers[0].try_again(begun), Ok(()));
+        assert!(bench.batcher.is_lost());
+        pass(1);
+        assert_eq!(bench.workers[0].try_again(begun), Err(Lost));
+        bench.engine.log.is_lost.store(false, Ordering::Relaxed);
+        assert_eq!(bench.workers[0].try_again(begun), Ok(()));
+        assert!(!bench.batcher.is_lost() && bench.metrics.render().contains(&format!("{told}0\n")));
+        // Nobody who found it needs to be waited for.
+        assert!(!bench.workers[0].shared.rests_lost(Duration::MAX));
+        let receiver = bench.submit(7, Kind::Good, None);
+        bench.work();
+        assert!(answer(receiver).is_ok());
+    }
+}
+
+#[test]
+fn a_lost_engine_does_not_hold_up_the_end() {
+    let mut bench = Bench::new(sized(2, 0, 8), 1);
+    bench.engine.log.is_lost.store(true, Ordering::Relaxed);
+    let receiver = bench.submit(0, Kind::Good, None);
+    assert!(matches!(bench.look(), Next::Compute { .. }));
+    assert_eq!(bench.workers[0].answer_batch(), Err(Lost));
+    assert_eq!(answer(receiver), Err(ItemError::Lost));
+    bench.batcher.close();
+    assert!(!bench.workers[0].shared.rests_lost(Duration::MAX));
+    assert_eq!(bench.look(), Next::Stop);
+    assert_eq!(bench.batcher.would_admit(&anything()), Err(ItemError::Closed));
+}
+
+#[test]
 fn the_late_and_the_gone_are_passed_over() {
     let mut bench = Bench::new(sized(8, 0, 8), 1);
     let in_us = |us| Some(now() + Duration::from_micros(us));
@@ -168,6 +225,16 @@ fn the_late_and_the_gone_are_passed_over() {
 }
 
 /// Why an item with this deadline is refused now, when it may come again, and the limit.
+/// An item of nobody in particular, which has all the time in the world.
+fn anything() -> Ask {
+    Ask {
+        asker: Asker::default(),
+        deadline: None,
+        waits: Duration::ZERO,
+        takes: Duration::ZERO,
+    }
+}
+
 fn refusal(bench: &Bench, deadline: Option<Instant>) -> (Refused, f64, usize) {
     match answer(bench.submit(0, Kind::Good, deadline)) {
         Err(ItemError::Refused(refusal)) => (refusal.why, refusal.retry_after.as_secs_f64(), refusal.limit),
@@ -220,7 +287,7 @@ fn who_cannot_be_answered_in_time_is_refused_at_once() {
     let also_in_time = bench.submit(2, Kind::Good, in_us(11 * RUN_US + RUN_US / 2 + 5));
     pass(RUN_US / 2);
     PASSED.set(PASSED.get() - Duration::from_micros(RUN_US));
-    bench.workers[0].answer_batch();
+    bench.workers[0].answer_batch().unwrap();
     (0..11).for_each(|_| bench.work());
     assert!(answer(in_time).is_ok() && answer(also_in_time).is_ok());
 }

@@ -164,7 +164,7 @@ impl Simulation {
             }
             Doing::Computing => {
                 let runs = self.bench.engine.log.runs.lock().unwrap().len();
-                worker.answer_batch();
+                worker.answer_batch().unwrap();
                 *doing = Doing::Looking;
                 let log = self.bench.engine.log.runs.lock().unwrap();
                 let batch = &log[runs..];

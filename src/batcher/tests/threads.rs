@@ -31,7 +31,8 @@ fn a_slot_answers_by_its_plan() {
     batcher.close();
     let worker = workers.remove(0);
     // Of its own, for the worker prepares it.
-    thread::scope(|scope| scope.spawn(move || worker.run()).join().unwrap());
+    let ended = thread::scope(|scope| scope.spawn(move || worker.run()).join().unwrap());
+    assert_eq!(ended, Ok(()));
     let mut expected = Vec::new();
     for (image, receiver) in images.iter().zip(receivers) {
         plan.run(image, 1, &mut expected).unwrap();
@@ -65,7 +66,7 @@ fn every_item_of_many_threads_gets_its_own_logits() {
         };
         thread::scope(|scope| {
             for worker in workers {
-                scope.spawn(move || worker.run());
+                scope.spawn(move || worker.run().unwrap());
             }
             let submitters = [0, 1, 2, 3].map(|thread| scope.spawn(move || submitter(thread)));
             let ended = submitters.map(|submitter| submitter.join());

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::health;
 use crate::http::State;
 
 /// The contract: `openapi.yaml`.
@@ -32,6 +33,11 @@ pub(super) fn series() -> Router<Arc<State>> {
 
 async fn metrics(extract::State(state): extract::State<Arc<State>>) -> Response {
     let text_format = "text/plain; version=0.0.4; charset=utf-8";
+    // Also of models whose engine is lost.
+    state
+        .metrics
+        .ready
+        .set(i64::from(health::is_ready(&state).is_ok()));
     ([(header::CONTENT_TYPE, text_format)], state.metrics.render()).into_response()
 }
 

@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use super::models::named;
+use crate::batcher::ItemError;
 use crate::http::problem::Problem;
 use crate::http::{Phase, State, draining, starting};
 use crate::model::{ModelName, Version};
@@ -53,7 +54,7 @@ async fn startup(extract::State(state): Shared) -> Result<Json<Status>, Problem>
 }
 
 async fn ready(extract::State(state): Shared) -> Result<Json<Status>, Problem> {
-    takes_requests(&state)?;
+    is_ready(&state)?;
     Ok(Json(Status { status: "ready" }))
 }
 
@@ -64,12 +65,25 @@ async fn model_ready(
     let name = named(path)?;
     takes_requests(&state)?;
     let served = state.predictor()?.find(Some(&name), None)?;
+    if served.batcher.is_lost() {
+        return Err((&ItemError::Lost).into());
+    }
     let model = Model {
         name: &served.name,
         version: served.version,
     };
     let status = "ready";
     Ok(Json(ModelStatus { status, model }).into_response())
+}
+
+/// Requests are taken, and each model's champion can answer them.
+pub(super) fn is_ready(state: &State) -> Result<(), Problem> {
+    takes_requests(state)?;
+    if state.predictor()?.is_well() {
+        Ok(())
+    } else {
+        Err((&ItemError::Lost).into())
+    }
 }
 
 fn takes_requests(state: &State) -> Result<(), Problem> {

@@ -164,6 +164,16 @@ impl State {
         self.kind(is_small).begin(rules)
     }
 
+    /// Everything that waits.
+    pub(super) fn clear(&mut self) -> Vec<Job> {
+        let mut left = Vec::new();
+        for kind in [&mut self.small, &mut self.large] {
+            left.extend(std::iter::from_fn(|| kind.waiting.pop()));
+            kind.waiting_seconds = 0.0;
+        }
+        left
+    }
+
     pub(super) fn end(&mut self, rules: Rules, load: Load, spent: Duration) {
         self.fit.observe(size_of_job(load.bytes), spent.as_secs_f64());
         self.kind(load.is_small).end(rules, load, spent);
