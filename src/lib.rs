@@ -2,6 +2,8 @@
 //!
 //! The rooms below stand in order: a room uses only rooms above it (`ARCHITECTURE.md`, held by a test).
 
+#[cfg(feature = "failpoints")]
+pub mod failpoints;
 pub mod kernels;
 pub mod queueing;
 pub mod model;

@@ -65,6 +65,10 @@ pub enum AppError {
 /// Serves until SIGTERM or SIGINT, then drains. `started` is when the program began. Once the port is bound, writes
 /// `listening on http://ADDRESS` (`https` with TLS) to standard output, and `admin on http://ADDRESS` where that is another.
 pub fn serve(config: &Config, started: Instant) -> Result<(), AppError> {
+    #[cfg(feature = "failpoints")]
+    if let Some(plan) = crate::config::environment::failpoints() {
+        crate::failpoints::follow(plan);
+    }
     quiet_decoder_panics();
     let runtime = runtime(config.http.threads)?;
     let served = runtime.block_on(run(config, started));

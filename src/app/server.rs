@@ -34,6 +34,7 @@ pub(super) const BUILD: [(&str, &str); 4] = [
     ("features", FEATURES),
 ];
 const FEATURES: &str = match (cfg!(feature = "cuda"), cfg!(feature = "cudnn")) {
+    _ if cfg!(feature = "failpoints") => "failpoints",
     (_, true) => "cuda cudnn",
     (true, false) => "cuda",
     (false, false) => "",

@@ -58,6 +58,8 @@ impl<I: Infer> Worker<I> {
     pub fn run(mut self) -> Result<(), Lost> {
         engine::prepare_thread();
         while self.wait_for_batch() {
+            #[cfg(feature = "failpoints")]
+            crate::failpoints::fails(crate::failpoints::Place::Worker);
             if let Err(Lost) = self.answer_batch() {
                 self.recover()?;
             }

@@ -39,6 +39,12 @@ pub(super) fn variables() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
 }
 
+/// The file that says what goes wrong in a drill.
+#[cfg(feature = "failpoints")]
+pub(crate) fn failpoints() -> Option<std::path::PathBuf> {
+    std::env::var_os("SCONCE_FAILPOINTS").map(Into::into)
+}
+
 /// The names of the variables that set keys here: a child that is given the configuration must not find them.
 pub(crate) fn own_variables() -> Vec<OsString> {
     let names = std::env::vars_os().map(|(name, _)| name);

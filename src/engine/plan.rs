@@ -93,6 +93,8 @@ impl Plan {
                 found: inputs.len(),
             });
         }
+        #[cfg(feature = "failpoints")]
+        fail_as_planned(inputs, input)?;
         if items > 0 {
             match &self.backend {
                 Backend::Cpu(cpu) => {
@@ -181,4 +183,15 @@ impl Plan {
             .map(|i| (i % 17) as f32 / 16.0)
             .collect()
     }
+}
+
+#[cfg(feature = "failpoints")]
+fn fail_as_planned(inputs: &[f32], input: usize) -> Result<(), EngineError> {
+    use crate::failpoints::{Place, fails};
+    let blank = |image: &[f32]| image.windows(2).all(|pair| pair[0] == pair[1]);
+    let poisoned = inputs.chunks(input.max(1)).any(blank) && fails(Place::EngineBlank);
+    if poisoned || fails(Place::Engine) {
+        return Err(candle_core::Error::Msg("as planned".to_owned()).into());
+    }
+    Ok(())
 }

@@ -36,6 +36,10 @@ pub(super) fn is_decoding() -> bool {
 }
 
 fn decode_unguarded(bytes: &[u8], limits: &Limits) -> Result<Pixels, ImageError> {
+    #[cfg(feature = "failpoints")]
+    if crate::failpoints::fails(crate::failpoints::Place::Decode) {
+        return Err(ImageError::Broken("as planned"));
+    }
     let measured = measure(bytes, limits)?;
     let format = sniff(bytes)?;
     let (pixels, orientation) = match format {

@@ -158,6 +158,8 @@ impl Worker {
     /// Runs jobs until the pool is closed and empty.
     pub fn run(self) {
         while let Some(Job { work, load }) = self.0.next() {
+            #[cfg(feature = "failpoints")]
+            crate::failpoints::fails(crate::failpoints::Place::DecodeThread);
             let begun = Instant::now();
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 self.0.metrics.decode_panics.inc();

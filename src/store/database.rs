@@ -58,6 +58,10 @@ pub(super) async fn open(file: &Path) -> Result<Pool<Db>, StoreError> {
 /// Begins a transaction that holds the write lock from the start, over all processes: what it reads stays true until it
 /// is committed.
 pub(super) async fn begin(pool: &Pool<Db>) -> Result<Writing, StoreError> {
+    #[cfg(feature = "failpoints")]
+    if crate::failpoints::fails(crate::failpoints::Place::Store) {
+        return Err(StoreError::Disk("as planned".into()));
+    }
     Ok(pool.begin_with("BEGIN IMMEDIATE").await?)
 }
 
