@@ -366,7 +366,7 @@ mod tests {
 
     #[test]
     fn without_a_worker_what_waits_is_dropped_and_nothing_is_taken() {
-        let (pool, workers, metrics) = pool(9, 10);
+        let (pool, workers, metrics) = pool(1, 9, 10);
         let (send, receive) = mpsc::channel::<()>();
         pool.submit(ANYONE, 5, move || drop(send)).unwrap();
         drop(workers);

@@ -1,7 +1,7 @@
 //! What the queue and its workers do, case by case.
 
-use super::super::{Busy, Lost};
 use super::super::queue::{Next, Waiting};
+use super::super::{Busy, Lost};
 use super::*;
 use crate::queueing::{Client, Urgency};
 use crate::telemetry::Refused;
