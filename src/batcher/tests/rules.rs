@@ -50,7 +50,7 @@ fn instances_are_busy_while_they_compute() {
         "{:?}",
         bench.batcher.wait()
     );
-    bench.workers[0].answer_batch();
+    bench.workers[0].answer_batch().unwrap();
     bench.work();
     bench.work();
     assert_eq!(busy(&bench), 2 * RUN_US + 300 + 3 * RUN_US);
