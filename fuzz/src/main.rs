@@ -9,6 +9,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mutate::Rng;
@@ -23,6 +24,8 @@ mod targets;
 const SLOW: Duration = Duration::from_secs(2);
 /// Most seeds of one target; a further one takes the place of any that was found.
 const MAX_SEEDS: usize = 4000;
+/// A target that was found at fault so often has said enough.
+const MAX_FOUND: u64 = 50;
 /// Longest input.
 const MAX_BYTES: usize = 256 << 10;
 
@@ -131,7 +134,7 @@ fn run(target: &Target, seed: u64, time: Duration) -> io::Result<Tally> {
     let end = Instant::now() + time;
     // The seeds as they are, before anything is changed.
     for at in 0.. {
-        if Instant::now() >= end {
+        if Instant::now() >= end || tally.found >= MAX_FOUND {
             break;
         }
         let input = match seeds.get(at).filter(|_| at < first) {
@@ -147,9 +150,14 @@ fn run(target: &Target, seed: u64, time: Duration) -> io::Result<Tally> {
                 input
             }
         };
-        let begun = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| reader(&input)));
-        let spent = begun.elapsed();
+        let (mut outcome, mut spent) = timed(&mut *reader, &input);
+        for _ in 0..2 {
+            // On a busy machine anything may take long once.
+            if spent > SLOW && outcome.is_ok() {
+                let again = timed(&mut *reader, &input);
+                (outcome, spent) = (again.0, spent.min(again.1));
+            }
+        }
         tally.runs += 1;
         tally.slowest = tally.slowest.max(spent);
         let outcome = match outcome {
@@ -165,7 +173,7 @@ fn run(target: &Target, seed: u64, time: Duration) -> io::Result<Tally> {
                 continue;
             }
         };
-        if outcomes.insert(signature(&outcome)) && at >= first {
+        if outcomes.insert(mutate::hash(signature(&outcome).as_bytes())) && at >= first {
             if seeds.len() < MAX_SEEDS {
                 seeds.push(input);
             } else {
@@ -177,6 +185,13 @@ fn run(target: &Target, seed: u64, time: Duration) -> io::Result<Tally> {
     tally.seeds = seeds.len();
     tally.outcomes = outcomes.len();
     Ok(tally)
+}
+
+/// What the reader says of an input, or that it panicked, and how long it took.
+fn timed(reader: &mut dyn FnMut(&[u8]) -> String, input: &[u8]) -> (thread::Result<String>, Duration) {
+    let begun = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| reader(input)));
+    (outcome, begun.elapsed())
 }
 
 /// An outcome without its numbers and without the names that the input gave: what kind it is.

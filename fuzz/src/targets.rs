@@ -13,7 +13,7 @@ use sconce::dataset::{Dataset, Source};
 use sconce::http;
 use sconce::model::{Spec, Weights};
 use sconce::predict::Picture;
-use sconce::preprocess::{ImageError, Limits, Preprocessor, decode, dhash, header};
+use sconce::preprocess::{Header, ImageError, Limits, Preprocessor, decode, dhash, header};
 
 /// Something that reads bytes.
 pub struct Target {
@@ -286,12 +286,33 @@ fn image() -> Box<dyn FnMut(&[u8]) -> String> {
                     let tensor = model.tensor(pixels.clone()).expect("pixels become a tensor");
                     assert!(tensor.len() == model.len() && tensor.iter().all(|number| number.is_finite()));
                 }
-                format!("{} channels", pixels.channels)
+                let sum: u64 = pixels.bytes.iter().map(|&byte| u64::from(byte)).sum();
+                let mean = sum / (pixels.bytes.len() as u64).max(1);
+                format!("{} channels {} {}", pixels.channels, shape(&header), letter(mean))
             }
             Err(ImageError::Panicked) => panic!("a decoder panicked"),
-            Err(error) => error.to_string(),
+            // Decoders say little of how far they came: what the header told tells some of it.
+            Err(error) => match told {
+                Ok(header) => format!("{error} {}", shape(&header)),
+                Err(_) => error.to_string(),
+            },
         }
     })
+}
+
+/// Sizes and memory of a header, roughly.
+fn shape(header: &Header) -> String {
+    let sizes = [
+        u64::from(header.width),
+        u64::from(header.height),
+        header.memory_bytes,
+    ];
+    sizes.map(letter).iter().collect()
+}
+
+/// A number's length in bits, as a letter: digits are not told apart.
+fn letter(number: u64) -> char {
+    char::from(b'a' + (64 - number.leading_zeros()).min(25) as u8)
 }
 
 fn shown(result: Result<Vec<Picture>, http::problem::Problem>) -> String {

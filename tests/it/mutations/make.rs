@@ -199,6 +199,7 @@ fn entries(good: &[u8], wrong: &mut impl FnMut(String, Vec<u8>)) {
     let shapes = [
         json!([64, 2]),
         json!([4, 32]),
+        json!([1, 2, 64]),
         json!([2, 63]),
         json!([]),
         json!([0, 64]),
