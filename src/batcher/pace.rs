@@ -20,6 +20,37 @@ pub(super) struct Pace {
     pub(super) max_batch: usize,
     /// How long an idle instance may wait for more.
     pub(super) delay: f64,
+    /// How much longer than fitted batches take in the mean of the last ones, at least 1.
+    pub(super) drag: Drag,
+}
+
+/// The mean of what batches took, of what was fitted. The line passes over what is much too long, as it should where a core was lost for a
+/// moment; but where that happens all the time, the wait is as much longer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drag(f64);
+
+/// The mean is of about so many batches.
+const LAST: f64 = 32.0;
+/// One batch counts as at most so many times too long.
+const WORST: f64 = 4.0;
+
+impl Drag {
+    /// A batch took so many times what was expected.
+    pub(super) fn observe(&mut self, times: f64) {
+        if times.is_finite() {
+            self.0 += (times.clamp(1.0 / WORST, WORST) - self.0) / LAST;
+        }
+    }
+
+    fn factor(self) -> f64 {
+        self.0.max(1.0)
+    }
+}
+
+impl Default for Drag {
+    fn default() -> Self {
+        Self(1.0)
+    }
 }
 
 /// What stands before a new item.
@@ -69,7 +100,7 @@ impl Pace {
         let least = ahead.items / ahead.smallest.max(1);
         let batches = least.min(ahead.items / self.max_batch + 2 * ahead.small);
         let work = self.fit.fixed() * batches as f64 + self.fit.each() * ahead.items as f64;
-        self.delay + (ahead.running + work) / ahead.instances.max(1) as f64
+        self.delay + (ahead.running + work) * self.drag.factor() / ahead.instances.max(1) as f64
     }
 
     /// The most that an item with `patience` left may be expected to wait: [`SPARE`] less than what would just do.
@@ -80,7 +111,7 @@ impl Pace {
     /// How many items such an item would wait for, at most, and be answered in time.
     pub(super) fn within(&self, patience: f64, instances: usize) -> usize {
         let largest = self.largest(patience) as f64;
-        let each = self.fit.each() + self.fit.fixed() / largest;
+        let each = (self.fit.each() + self.fit.fixed() / largest) * self.drag.factor();
         let time = (self.longest_wait(patience) - self.delay) * instances.max(1) as f64;
         // As above; nothing fitted is no limit.
         (time / each.max(f64::MIN_POSITIVE)) as usize
@@ -108,6 +139,7 @@ mod tests {
             fit,
             max_batch,
             delay: 0.0,
+            drag: Drag::default(),
         }
     }
 
@@ -154,6 +186,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_slower_all_the_time_lengthens_the_wait() {
+        let mut pace = pace(0.010, 0.001, 10);
+        let full = Ahead {
+            smallest: 10,
+            ..ahead(100, 1)
+        };
+        let (wait, within) = (pace.wait(&full), pace.within(1.0, 1));
+        // Once is no matter, not even where a core was lost for long; quicker than fitted is none either.
+        pace.drag.observe(1000.0);
+        assert!(pace.wait(&full) < wait * 1.1);
+        (0..300).for_each(|_| pace.drag.observe(0.5));
+        assert_eq!((pace.wait(&full), pace.within(1.0, 1)), (wait, within));
+        (0..300).for_each(|_| pace.drag.observe(1.25));
+        assert!((pace.wait(&full) / wait - 1.25).abs() < 1e-3);
+        assert!(pace.within(1.0, 1) < within);
+        pace.drag.observe(f64::INFINITY);
+        pace.drag.observe(f64::NAN);
+        assert!((pace.wait(&full) / wait - 1.25).abs() < 1e-3);
+    }
+
+    #[test]
     fn an_item_in_a_hurry_is_in_small_batches() {
         let pace = pace(0.010, 0.001, 32);
         let check = |patience: f64, expected: usize| {
@@ -170,6 +223,7 @@ mod tests {
             fit: Fit::default(),
             max_batch: 32,
             delay: 0.0,
+            drag: Drag::default(),
         };
         assert_eq!((nothing.largest(0.001), nothing.within(1.0, 1)), (32, usize::MAX));
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::pace::{Ahead, Pace};
+use super::pace::{Ahead, Drag, Pace};
 use super::sizes::Sizes;
 use super::{Answer, Ask, Busy, Config, Item, ItemError, Refusal, Reply, Timing};
 use crate::queueing::{Asker, Fit, Room, Seat, Turns};
@@ -167,6 +167,7 @@ impl Queue {
                 fit: Fit::default(),
                 max_batch: config.max_batch(),
                 delay: max_delay.as_secs_f64(),
+                drag: Drag::default(),
             },
             instances: vec![Instance::Idle; instances],
             busy: Duration::ZERO,
@@ -310,7 +311,10 @@ impl Queue {
 
     /// A batch of so many items took so long.
     pub(super) fn measured(&mut self, items: usize, duration: Duration) {
-        self.pace.fit.observe(items as f64, duration.as_secs_f64());
+        let seconds = duration.as_secs_f64();
+        // Before anything is fitted, nothing is expected.
+        self.pace.drag.observe(seconds / self.pace.of(items));
+        self.pace.fit.observe(items as f64, seconds);
     }
 
     /// The instance takes no more.
