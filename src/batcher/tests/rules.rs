@@ -276,15 +276,17 @@ fn who_cannot_be_answered_in_time_is_refused_at_once() {
     let _first = bench.submit(0, Kind::Good, None);
     bench.work();
     let _waiting = bench.submit_all(&[Kind::Good; 10]);
-    // Ten runs and its own.
-    let in_time = bench.submit(1, Kind::Good, in_us(11 * RUN_US + 5));
-    let (why, seconds, limit) = refusal(&bench, in_us(11 * RUN_US));
+    // The wait, an eighth of it to spare, and its own run.
+    let needs = |wait_us: u64| RUN_US + (wait_us * 8).div_ceil(7);
+    let in_time = bench.submit(1, Kind::Good, in_us(needs(10 * RUN_US) + 5));
+    let (why, seconds, limit) = refusal(&bench, in_us(needs(10 * RUN_US) + 5));
     assert_eq!((why, seconds, limit), (Refused::Deadline, 1.0, 10));
     assert!(matches!(bench.look(), Next::Compute { .. }));
     pass(RUN_US / 2);
     // What runs has half its time left; ten wait.
-    refusal(&bench, in_us(11 * RUN_US + RUN_US / 2 - 5));
-    let also_in_time = bench.submit(2, Kind::Good, in_us(11 * RUN_US + RUN_US / 2 + 5));
+    let ahead = 10 * RUN_US + RUN_US / 2;
+    refusal(&bench, in_us(needs(ahead) - 5));
+    let also_in_time = bench.submit(2, Kind::Good, in_us(needs(ahead) + 5));
     pass(RUN_US / 2);
     PASSED.set(PASSED.get() - Duration::from_micros(RUN_US));
     bench.workers[0].answer_batch().unwrap();
@@ -366,12 +368,13 @@ fn what_is_prepared_first_counts() {
     };
     let check =
         |ask: Ask, expected: bool| assert_eq!(bench.batcher.would_admit(&ask).is_ok(), expected, "{ask:?}");
-    check(ask(3, 5, 9), true);
-    check(ask(3, 6, 9), false);
+    // An eighth of the wait is to spare.
+    check(ask(3, 5, 11), true);
+    check(ask(3, 6, 11), false);
     check(ask(0, 99, 9), true);
     let _place = bench.batcher.admit(&ask(0, 0, 9)).unwrap();
-    check(ask(3, 4, 10), true);
-    check(ask(3, 4, 8), false);
+    check(ask(3, 4, 11), true);
+    check(ask(3, 4, 10), false);
     check(ask(0, 99, 9), false);
 }
 

@@ -79,10 +79,9 @@ async fn model_ready(
 /// Requests are taken, and each model's champion can answer them.
 pub(super) fn is_ready(state: &State) -> Result<(), Problem> {
     takes_requests(state)?;
-    if state.predictor()?.is_well() {
-        Ok(())
-    } else {
-        Err((&ItemError::Lost).into())
+    match state.predictor.get() {
+        Some(predictor) if !predictor.is_well() => Err((&ItemError::Lost).into()),
+        _ => Ok(()),
     }
 }
 
