@@ -18,8 +18,8 @@ from collections import Counter
 
 from common import Client, Record, Replica, load, verdict
 
-# What may be said to a request for which there is no room, or which is wrong.
-HONEST = {200, 413, 415, 422, 429, 503}
+# What may be said to a request for which there is no room, or which is wrong. 408: a body so slow that it was given up for others.
+HONEST = {200, 408, 413, 415, 422, 429, 503}
 
 
 def png(width, height, rest=0):
