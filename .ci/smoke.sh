@@ -90,7 +90,7 @@ ask 200 -H "$json" -d "{\"instances\": [$zeros]}" "$url/v1/predict"
 ask 415 --data-binary 'not an image' -H "$png" "$url/v1/predict" && problem unsupported-media-type
 head -c 120 "$digit" >"$work/cut.png"
 ask 422 --data-binary "@$work/cut.png" -H "$png" "$url/v1/predict" && problem image-broken
-head -c 5000000 /dev/zero >"$work/large"
+head -c 40000000 /dev/zero >"$work/large"
 ask 413 --data-binary "@$work/large" -H "$png" "$url/v1/predict" && problem body-too-large
 ask 404 --data-binary "@$digit" -H "$png" "$url/v1/models/none/predict" && problem model-not-found
 ask 405 "$url/v1/predict" && problem method-not-allowed

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use super::on_one_line;
+
 /// A label as its source writes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Label {
@@ -37,7 +39,10 @@ impl<'a> Labels<'a> {
             )),
             Label::Name(name) => match self.classes.get(name.as_str()) {
                 Some(class) => Ok(*class),
-                None => Err(format!("'{name}' is not a label of the model{}", self.hint(name))),
+                None => {
+                    let (name, hint) = (on_one_line(name), self.hint(name));
+                    Err(format!("'{name}' is not a label of the model{hint}"))
+                }
             },
         }
     }
@@ -88,6 +93,10 @@ mod tests {
         check(
             name("xyz"),
             Err("'xyz' is not a label of the model, whose labels are cat, dog, Ankle boot"),
+        );
+        check(
+            name("x\ny"),
+            Err("'x\u{fffd}y' is not a label of the model, whose labels are cat, dog, Ankle boot"),
         );
     }
 }

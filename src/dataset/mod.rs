@@ -100,7 +100,7 @@ pub enum Part {
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
     /// The disk said no.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", on_one_line(&.path.to_string_lossy()))]
     Io {
         /// The file.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum DatasetError {
         source: std::io::Error,
     },
     /// The file is not what its name says.
-    #[error("{path}: {problem}")]
+    #[error("{}: {problem}", on_one_line(&.path.to_string_lossy()))]
     Format {
         /// The file.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum DatasetError {
         problem: String,
     },
     /// An image of it cannot be read.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", on_one_line(&.path.to_string_lossy()))]
     Image {
         /// The image.
         path: PathBuf,
@@ -213,6 +213,18 @@ impl Part {
             Self::Test => "test",
         }
     }
+}
+
+/// What a list of images names or an image is called may be any text, over several lines.
+fn on_one_line(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(plain).collect()
 }
 
 impl DatasetError {

@@ -97,6 +97,12 @@ fn copies_are_left_out_and_counted_in_any_order() {
 }
 
 #[test]
+fn a_path_of_several_lines_is_told_on_one() {
+    let error = DatasetError::format(Path::new("a\nb.png"), "it is none");
+    assert_eq!(error.to_string(), "a\u{fffd}b.png: it is none");
+}
+
+#[test]
 fn what_cannot_be_read_is_named() {
     let check = |files: &[(&str, &[u8])], expected: &str| {
         let folder = tempfile::tempdir().unwrap();
