@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use serde_json::Value;
 
@@ -21,7 +24,8 @@ pub(crate) struct Server {
     pub(crate) address: String,
     /// Where it announces its addresses.
     announced: BufReader<ChildStdout>,
-    log: BufReader<ChildStderr>,
+    /// Its lines.
+    log: Mutex<Receiver<String>>,
 }
 
 impl Server {
@@ -51,7 +55,7 @@ impl Server {
         Self {
             address: address.unwrap_or_else(|| panic!("'{line}'")).to_owned(),
             announced,
-            log: BufReader::new(child.stderr.take().unwrap()),
+            log: Mutex::new(lines(child.stderr.take().unwrap())),
             child,
         }
     }
@@ -74,11 +78,9 @@ impl Server {
     pub(crate) fn wait_for(&mut self, message: &str) -> Value {
         let mut before = String::new();
         loop {
-            let mut line = String::new();
-            assert!(
-                self.log.read_line(&mut line).unwrap() > 0,
-                "no '{message}' in:\n{before}"
-            );
+            let Ok(line) = self.log.get_mut().unwrap().recv() else {
+                panic!("no '{message}' in:\n{before}");
+            };
             before.push_str(&line);
             if let Ok(event) = serde_json::from_str::<Value>(&line)
                 && event["message"] == message
@@ -101,8 +103,7 @@ impl Server {
 
     /// The exit code, and what the log still said.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
+        let rest = self.log.get_mut().unwrap().iter().collect();
         (self.child.wait().unwrap().code(), rest)
     }
 
@@ -116,6 +117,22 @@ impl Server {
     pub(crate) fn ask(&self, head: &str, body: &[u8]) -> (u16, String) {
         ask_at(&self.address, head, body)
     }
+}
+
+/// The lines of a log, taken as they come: a pipe that is full would hold up the server.
+fn lines(log: ChildStderr) -> Receiver<String> {
+    let (send, lines) = channel();
+    let read = move || {
+        let mut log = BufReader::new(log);
+        let mut line = Vec::new();
+        while log.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            // Where nobody listens any more, the pipe is emptied all the same.
+            let _ = send.send(String::from_utf8_lossy(&line).into_owned());
+            line.clear();
+        }
+    };
+    thread::Builder::new().spawn(read).unwrap();
+    lines
 }
 
 /// Status and body of what an address answers.
