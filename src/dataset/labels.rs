@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::on_one_line;
+use crate::model::text::on_one_line;
 
 /// A label as its source writes it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::model::text::on_one_line;
 use crate::model::{Input, Spec};
 use crate::preprocess::{ImageError, Limits, Preprocessor};
 
@@ -213,18 +214,6 @@ impl Part {
             Self::Test => "test",
         }
     }
-}
-
-/// What a list of images names or an image is called may be any text, over several lines.
-fn on_one_line(text: &str) -> String {
-    let plain = |c: char| {
-        if c.is_control() {
-            char::REPLACEMENT_CHARACTER
-        } else {
-            c
-        }
-    };
-    text.chars().map(plain).collect()
 }
 
 impl DatasetError {

@@ -219,8 +219,8 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::http::captured::captured;
     use crate::http::problem::Problem;
+    use crate::telemetry::captured::captured;
 
     fn request(path: &str) -> Request {
         let mut request = Request::post(path).body(Body::empty()).unwrap();

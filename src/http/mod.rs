@@ -18,8 +18,6 @@ use tls::Tls;
 mod activity;
 mod audit;
 pub mod auth;
-#[cfg(test)]
-mod captured;
 mod client;
 mod config;
 mod connection;

@@ -308,8 +308,8 @@ mod tests {
     use super::*;
 
     use crate::http::Config;
-    use crate::http::captured::{Lines, log_to};
     use crate::telemetry::Metrics;
+    use crate::telemetry::captured::{Lines, log_to};
 
     /// `/docs` answers, `/metrics` panics and `/` never answers.
     fn observed() -> (Arc<super::super::State>, Router) {

@@ -12,6 +12,7 @@ pub mod name;
 pub mod ops;
 pub mod rng;
 pub mod spec;
+pub mod text;
 pub mod weights;
 
 pub use graph::Graph;

@@ -1,52 +1,34 @@
 //! Tests of folders that go while their models serve, and come back.
 
 use std::fs;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
 
 use super::tests::{Bench, author, version};
 use crate::registry::{Finding, Grounds, Promotion};
+use crate::telemetry::captured::Lines;
 
-/// What is logged, a line for each event.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Lines {
-    fn log(&self) -> tracing::Dispatch {
-        let lines = self.clone();
-        tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_env_filter("sconce=info")
-            .with_writer(move || lines.clone())
-            .finish()
-            .into()
-    }
+/// A log that writes into `lines`, as people read it.
+fn log_to(lines: &Lines) -> tracing::Dispatch {
+    let lines = lines.clone();
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_env_filter("sconce=info")
+        .with_writer(move || lines.clone())
+        .finish()
+        .into()
 }
 
 /// Looks at the folder three times; the lines that this logs, from their level on.
 fn looked(bench: &mut Bench) -> Vec<String> {
     let lines = Lines::default();
     // While there is only one, another test's thread that meets an event first would switch it off for all.
-    let _another = Lines::default().log();
-    tracing::dispatcher::with_default(&lines.log(), || {
+    let _another = log_to(&Lines::default());
+    tracing::dispatcher::with_default(&log_to(&lines), || {
         for _ in 0..3 {
             bench.keeper().refresh();
         }
     });
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let from_level = |line: &str| line.split_once(' ').unwrap().1.trim_start().to_owned();
-    text.lines().map(from_level).collect()
+    lines.text().lines().map(from_level).collect()
 }
 
 /// Holds that there is one line, of this level and with this part.

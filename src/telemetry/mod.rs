@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod admission;
+#[cfg(test)]
+pub(crate) mod captured;
 pub mod collecting;
 mod jobs;
 pub mod logging;

@@ -15,9 +15,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, SupportedProtocolVersion, version};
 
 use super::*;
-use crate::http::captured::{Lines, log_to};
 use crate::http::{self, Admin, Entrance, Phase, State};
 use crate::registry::atomic;
+use crate::telemetry::captured::{Lines, log_to};
 
 /// So long that only a hang reaches it.
 const HANG: Duration = Duration::from_secs(60);

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
+use crate::model::text::on_one_line;
+
 /// Most names that one list of an error tells, and most characters of each.
 const TOLD: usize = 20;
 const TOLD_CHARS: usize = 80;
@@ -27,12 +29,11 @@ pub(super) fn told(names: &[String]) -> String {
 
 /// A name as it is, but for what a terminal or a log would take for more than text.
 pub(super) fn shown(name: &str) -> String {
-    let plain = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut shown: String = name.chars().take(TOLD_CHARS).map(plain).collect();
+    let mut shown: String = name.chars().take(TOLD_CHARS).collect();
     if name.chars().nth(TOLD_CHARS).is_some() {
         shown.push('…');
     }
-    shown
+    on_one_line(&shown)
 }
 
 /// An object without two equal keys; so are the objects in it.

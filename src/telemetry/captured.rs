@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// A log in memory.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -21,18 +21,23 @@ impl io::Write for Lines {
 }
 
 impl Lines {
-    /// What was written so far, an event each.
-    pub(super) fn events(&self) -> Vec<Value> {
+    /// What was written so far.
+    pub(crate) fn text(&self) -> String {
         let bytes = self.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        text.lines()
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// An event for each of its lines.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.text()
+            .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
 }
 
 /// A log that writes into `lines` what `filter` lets through.
-pub(super) fn log_to(lines: &Lines, filter: &str) -> tracing::Dispatch {
+pub(crate) fn log_to(lines: &Lines, filter: &str) -> tracing::Dispatch {
     let lines = lines.clone();
     tracing_subscriber::fmt()
         .json()
@@ -44,7 +49,7 @@ pub(super) fn log_to(lines: &Lines, filter: &str) -> tracing::Dispatch {
 }
 
 /// The events of `work` on this thread.
-pub(super) fn captured(filter: &str, work: impl FnOnce()) -> Vec<Value> {
+pub(crate) fn captured(filter: &str, work: impl FnOnce()) -> Vec<Value> {
     let lines = Lines::default();
     let log = log_to(&lines, filter);
     // While there is only one, another test's thread that meets an event first, and has no log itself, would switch it off
