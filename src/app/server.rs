@@ -175,6 +175,7 @@ impl Server {
             config: config.service,
             engine: config.engine.clone(),
             batcher: config.batcher,
+            answers: config.answers,
             asked: config.asked(),
             metrics: Arc::clone(&self.state.metrics),
             spawn: Box::new(move |name, worker| {

@@ -14,6 +14,7 @@ use crate::telemetry::{ModelMetrics, Refused};
 mod infer;
 mod pace;
 mod queue;
+mod share;
 mod shared;
 mod sizes;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use queue::Held;
 use shared::{Clock, Shared};
 
 pub use infer::Infer;
+pub use share::{Member, Share};
 pub use worker::{Lost, Worker};
 
 /// A model's queue.
@@ -172,6 +174,19 @@ pub struct Item {
     pub reply: Reply,
 }
 
+/// One of several items that are the same image.
+#[derive(Debug)]
+pub struct SharedItem {
+    /// The input tensor of all.
+    pub tensor: Arc<Vec<f32>>,
+    /// When its own answer is worth nothing any more.
+    pub deadline: Option<Instant>,
+    /// Time already spent on it, handed through.
+    pub timing: Timing,
+    /// Whose answer it is.
+    pub member: Member,
+}
+
 /// A model's queue; cheap to clone.
 #[derive(Clone)]
 pub struct Batcher {
@@ -279,6 +294,14 @@ impl Place {
     pub fn submit(mut self, item: Item) {
         if let Some(held) = self.held.take() {
             self.shared.submit(held, item);
+        }
+    }
+
+    /// Queues one of several that are the same image. The first of them whose turn comes is computed, and its answer is that of
+    /// all, those included that are not queued yet; a deadline that passes and a queue that is aborted are each one's own.
+    pub fn submit_shared(mut self, item: SharedItem) {
+        if let Some(held) = self.held.take() {
+            self.shared.submit_shared(held, item);
         }
     }
 }

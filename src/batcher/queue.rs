@@ -1,10 +1,13 @@
 //! The items that wait, and what an idle worker does about them: state alone, told the time.
 
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pace::{Ahead, Drag, Pace};
+use super::share::Member;
 use super::sizes::Sizes;
-use super::{Answer, Ask, Busy, Config, Item, ItemError, Refusal, Reply, Timing};
+use super::{Answer, Ask, Busy, Config, Item, ItemError, Refusal, Reply, SharedItem, Timing};
 use crate::queueing::{Asker, Fit, Room, Seat, Turns};
 use crate::telemetry::{CloseReason, Refused};
 
@@ -21,39 +24,109 @@ pub(super) struct Held {
 
 /// An item in the queue or in a batch. Dropped without an answer, it answers [`ItemError::Closed`].
 pub(super) struct Waiting {
-    pub(super) tensor: Vec<f32>,
+    pub(super) tensor: Tensor,
     pub(super) timing: Timing,
     /// The largest batch that it may be in.
     largest: usize,
     deadline: Option<Instant>,
     submitted: Instant,
     /// Taken by the answer.
-    reply: Option<Reply>,
+    to: Option<To>,
+}
+
+/// An item's input.
+pub(super) enum Tensor {
+    Own(Vec<f32>),
+    /// Of several items.
+    Shared(Arc<Vec<f32>>),
+}
+
+/// Where an item's answer goes.
+enum To {
+    One(Reply),
+    /// It and those that wait with it.
+    All(Member),
 }
 
 impl Waiting {
     pub(super) fn new(item: Item, held: &Held, now: Instant) -> Self {
         Self {
             largest: held.largest,
-            tensor: item.tensor,
+            tensor: Tensor::Own(item.tensor),
             timing: item.timing,
             deadline: item.deadline,
             submitted: now,
-            reply: Some(item.reply),
+            to: Some(To::One(item.reply)),
         }
     }
 
-    pub(super) fn answer(mut self, answer: Result<Answer, ItemError>) {
-        if let Some(reply) = self.reply.take() {
+    pub(super) fn shared(item: SharedItem, held: &Held, now: Instant) -> Self {
+        Self {
+            largest: held.largest,
+            tensor: Tensor::Shared(item.tensor),
+            timing: item.timing,
+            deadline: item.deadline,
+            submitted: now,
+            to: Some(To::All(item.member)),
+        }
+    }
+
+    /// With what was computed; how many others were answered with it.
+    pub(super) fn answer(mut self, answer: Result<Answer, ItemError>, now: Instant) -> usize {
+        match self.to.take() {
+            Some(To::One(reply)) => {
+                // A caller who hung up wants no answer.
+                let _ = reply.send(answer);
+                0
+            }
+            Some(To::All(member)) => member.answer(&answer, now),
+            None => 0,
+        }
+    }
+
+    /// It is late; or it is in time, and nobody waits for it or another is computed for it.
+    pub(super) fn pass_over(self, now: Instant) {
+        if self.is_in_time(now) {
+            return drop(self);
+        }
+        self.refuse(ItemError::DeadlinePassed);
+    }
+
+    /// With an error of its own; one that was to be computed for others tells them too.
+    pub(super) fn refuse(mut self, error: ItemError) {
+        self.end(error);
+    }
+
+    fn end(&mut self, error: ItemError) {
+        match self.to.take() {
             // A caller who hung up wants no answer.
-            let _ = reply.send(answer);
+            Some(To::One(reply)) => drop(reply.send(Err(error))),
+            Some(To::All(member)) if member.has_claimed() => {
+                member.answer(&Err(error), self.submitted);
+            }
+            Some(To::All(member)) => member.refuse(error),
+            None => {}
         }
     }
 
-    /// Whether its caller still listens and its deadline has not passed.
+    /// Whether its caller still listens, its deadline has not passed, and no other is computed for it.
     pub(super) fn is_wanted(&self, now: Instant) -> bool {
-        let in_time = self.deadline.is_none_or(|deadline| now < deadline);
-        in_time && self.reply.as_ref().is_some_and(|reply| !reply.is_closed())
+        match &self.to {
+            Some(To::One(reply)) => self.is_in_time(now) && !reply.is_closed(),
+            Some(To::All(member)) => (self.is_in_time(now) || member.has_claimed()) && member.is_wanted(),
+            None => false,
+        }
+    }
+
+    fn is_in_time(&self, now: Instant) -> bool {
+        self.deadline.is_none_or(|deadline| now < deadline)
+    }
+
+    /// It is in a batch.
+    fn claim(&mut self) {
+        if let Some(To::All(member)) = &mut self.to {
+            member.claim();
+        }
     }
 
     /// Splits its wait at the instant where an idle worker began to form the batch, if one waited.
@@ -68,8 +141,17 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            let _ = reply.send(Err(ItemError::Closed));
+        self.end(ItemError::Closed);
+    }
+}
+
+impl Deref for Tensor {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Own(numbers) => numbers,
+            Self::Shared(numbers) => numbers,
         }
     }
 }
@@ -418,6 +500,7 @@ impl Queue {
             };
             if wanted {
                 most = most.min(item.largest);
+                item.claim();
                 item.split_wait(forming_since, now);
                 batch.items.push(item);
             } else {

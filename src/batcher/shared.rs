@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::{Held, Queue, Waiting};
-use super::{Ask, Busy, Config, Item, ItemError};
+use super::{Ask, Busy, Config, Item, ItemError, SharedItem};
 use crate::queueing::Fit;
 use crate::telemetry::ModelMetrics;
 
@@ -66,6 +66,15 @@ impl Shared {
 
     pub(super) fn submit(&self, held: Held, item: Item) {
         let item = Waiting::new(item, &held, self.now());
+        self.push(held, item);
+    }
+
+    pub(super) fn submit_shared(&self, held: Held, item: SharedItem) {
+        let item = Waiting::shared(item, &held, self.now());
+        self.push(held, item);
+    }
+
+    fn push(&self, held: Held, item: Waiting) {
         let mut queue = self.lock();
         let refused = match (queue.is_closed(), queue.is_lost()) {
             (true, _) => Some(ItemError::Closed),
@@ -75,7 +84,7 @@ impl Shared {
         if let Some(error) = refused {
             queue.give_back(&held);
             drop(queue);
-            return item.answer(Err(error));
+            return item.refuse(error);
         }
         let wake = queue.push(held, item);
         self.metrics.queue_depth.inc();

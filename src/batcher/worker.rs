@@ -121,8 +121,10 @@ impl<I: Infer> Worker<I> {
     /// Computes the batch taken, wholly by one binding, and answers each item. An error says that the engine computes
     /// nothing; each item is answered all the same.
     pub(super) fn answer_batch(&mut self) -> Result<(), Lost> {
-        for item in self.batch.unwanted.drain(..) {
-            item.answer(Err(ItemError::DeadlinePassed));
+        if !self.batch.unwanted.is_empty() {
+            let now = self.shared.now();
+            let unwanted = self.batch.unwanted.drain(..);
+            unwanted.for_each(|item| item.pass_over(now));
         }
         if self.batch.items.is_empty() {
             self.shared.finish(self.number, None);
@@ -155,7 +157,7 @@ impl<I: Infer> Worker<I> {
         let mut rest = items.drain(..);
         while let Some(item) = rest.next() {
             if !was_alone && !item.is_wanted(self.shared.now()) {
-                item.answer(Err(ItemError::DeadlinePassed));
+                item.refuse(ItemError::DeadlinePassed);
                 continue;
             }
             let computed = if was_alone {
@@ -167,8 +169,7 @@ impl<I: Infer> Worker<I> {
             if computed.is_err() && !self.answers(bound) {
                 tracing::error!(version = %I::version(bound), "the engine computes nothing any more");
                 self.shared.lost();
-                rest.chain([item])
-                    .for_each(|item| item.answer(Err(ItemError::Lost)));
+                rest.chain([item]).for_each(|item| item.refuse(ItemError::Lost));
                 return Err(Lost);
             }
             self.hand_out(bound, std::iter::once(item), computed, start);
@@ -193,13 +194,13 @@ impl<I: Infer> Worker<I> {
     /// Writes the logits of `items`; how many each has.
     fn compute(&mut self, bound: &I::Bound, items: &[Waiting]) -> Result<usize, Failed> {
         let inputs = if let [item] = items {
-            &item.tensor
+            &*item.tensor
         } else {
             self.inputs.clear();
             items
                 .iter()
                 .for_each(|item| self.inputs.extend_from_slice(&item.tensor));
-            &self.inputs
+            self.inputs.as_slice()
         };
         let logits = &mut self.logits;
         logits.clear();
@@ -235,7 +236,8 @@ impl<I: Infer> Worker<I> {
         computed: Result<usize, Failed>,
         start: Instant,
     ) {
-        let inference = self.shared.now() - start;
+        let now = self.shared.now();
+        let inference = now - start;
         let version = I::version(bound);
         // A failure gives each item an empty row, which is not looked at.
         let classes = computed.unwrap_or_default();
@@ -246,7 +248,7 @@ impl<I: Infer> Worker<I> {
             item.timing.inference = inference;
             let timing = item.timing;
             let row = &self.logits[index * classes..][..classes];
-            item.answer(match computed {
+            let answer = match computed {
                 Err(Failed) => Err(ItemError::Inference),
                 Ok(_) if !row.iter().all(|logit| logit.is_finite()) => Err(ItemError::NonFinite),
                 Ok(_) => Ok(Answer {
@@ -254,7 +256,11 @@ impl<I: Infer> Worker<I> {
                     version,
                     timing,
                 }),
-            });
+            };
+            let others = item.answer(answer, now);
+            if others > 0 {
+                self.shared.metrics.sharing.shared(others);
+            }
         }
     }
 }

@@ -6,8 +6,8 @@ use super::worker::digest;
 use super::*;
 use crate::batcher::{ItemError, Timing};
 use crate::postprocess::Prediction;
-use crate::predict::Failure;
 use crate::predict::fixture::{Workbench, pixels, png};
+use crate::predict::{self, Failure};
 use crate::preprocess::ImageError;
 use crate::store::{Config, Digest, Expiry};
 
@@ -134,8 +134,8 @@ async fn a_model_outweighs_the_configuration() {
         bench.served.name.clone(),
         bench.served.version,
         Arc::new(spec),
-        bench.served.batcher.clone(),
-        series,
+        (bench.served.batcher.clone(), series),
+        predict::Config::default(),
     );
     let chosen = bench.collector.choose(&served, "r", &[file(0)]);
     bench.collector.offer(&served, chosen, &[outcome(Ok(1))], NOW);

@@ -77,11 +77,12 @@ fn key_and_problem(text: &str) -> (String, String) {
 }
 
 /// The numbers of the rooms that have no check of their own.
-fn limits(config: &Config) -> [Limit; 21] {
+fn limits(config: &Config) -> [Limit; 22] {
     let Config {
         images,
         decode,
         batcher,
+        answers,
         engine,
         service,
         store,
@@ -104,6 +105,7 @@ fn limits(config: &Config) -> [Limit; 21] {
         ("batcher.max_queue", batcher.max_queue as u64, 1..=MAX_WAITING),
         ("batcher.ageing_ms", batcher.ageing_ms, 1..=MAX_POLL_MS),
         ("batcher.max_lost_ms", batcher.max_lost_ms, 0..=MAX_POLL_MS),
+        ("answers.cache_bytes", answers.cache_bytes as u64, 0..=MAX_BYTES),
         ("engine.instances", engine.instances as u64, 0..=MAX_THREADS),
         ("engine.threads", engine.threads as u64, 0..=MAX_THREADS),
         ("engine.tune_ms", engine.tune_ms, 0..=5000),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::tune::Asked;
 use crate::evaluate::gate;
 use crate::model::ModelName;
-use crate::{batcher, engine, http, jobs, preprocess, retrain, service, store, telemetry};
+use crate::{batcher, engine, http, jobs, predict, preprocess, retrain, service, store, telemetry};
 
 pub(crate) mod environment;
 mod limits;
@@ -42,6 +42,8 @@ pub struct Config {
     pub decode: preprocess::pool::Config,
     /// Each model's queue.
     pub batcher: batcher::Config,
+    /// Answers that cost no inference of their own.
+    pub answers: predict::Config,
     /// The engine.
     pub engine: engine::Config,
     /// Which versions serve.
@@ -88,6 +90,7 @@ impl Default for Config {
             images: preprocess::Limits::default(),
             decode: preprocess::pool::Config::default(),
             batcher: batcher::Config::default(),
+            answers: predict::Config::default(),
             engine: engine::Config::default(),
             service: service::Config::default(),
             store: store::Config::default(),

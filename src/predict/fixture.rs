@@ -6,7 +6,7 @@ use std::thread::{Builder, JoinHandle, panicking};
 
 use image::{GrayImage, ImageFormat, Luma};
 
-use super::{Picture, Predictor, Served, ServedModel, Table};
+use super::{Config, Picture, Predictor, Served, ServedModel, Table};
 use crate::batcher::{self, Batcher, Infer};
 use crate::model::{ModelName, Spec, Version};
 use crate::preprocess::pool::{self, Pool};
@@ -86,6 +86,11 @@ pub(crate) fn pipeline(table: Table, metrics: &Arc<Metrics>) -> Arc<Predictor> {
 impl Workbench {
     /// Model `digits`, version 1, with room for this many images to decode and to infer.
     pub(crate) fn new(max_decoding: usize, max_queue: usize) -> Self {
+        Self::with(Config::default(), max_decoding, max_queue)
+    }
+
+    /// As [`Workbench::new`], with answers that cost no inference.
+    pub(crate) fn with(answers: Config, max_decoding: usize, max_queue: usize) -> Self {
         let metrics = Metrics::new(&[]);
         let config = pool::Config {
             max_queue: max_decoding,
@@ -100,7 +105,13 @@ impl Workbench {
         };
         let (batcher, instances) = Batcher::new(config, &Arc::new(FirstPixel), 1, Arc::clone(&series));
         let spec = Arc::new(Spec::parse(SPEC).unwrap());
-        let served = Arc::new(Served::new(name.clone(), Version::FIRST, spec, batcher, series));
+        let served = Arc::new(Served::new(
+            name.clone(),
+            Version::FIRST,
+            spec,
+            (batcher, series),
+            answers,
+        ));
         let model = ServedModel {
             champion: Version::FIRST,
             versions: vec![served],

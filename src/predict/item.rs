@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use super::cache::Missed;
+use super::flight::{Boarded, Flight, Ready};
 use super::{Failure, Options, Outcome, Picture, Predictor, Room, Served};
-use crate::batcher::{Answer, Ask, Item, ItemError, Place, Refusal, Reply, Timing};
+use crate::batcher::{Answer, Ask, Item, ItemError, Member, Place, Refusal, Reply, Timing};
 use crate::postprocess;
 use crate::preprocess::pool::{Full, Refused};
 use crate::preprocess::{ImageError, Limits, decode, header};
@@ -24,31 +26,54 @@ pub(super) struct Waiting {
     sent: Result<Sent, Failure>,
 }
 
+/// The caller's end of an image.
+enum Sent {
+    /// It was answered before.
+    Known(Answer),
+    OnItsWay(OnItsWay),
+}
+
 /// The caller's end of an image on its way. Dropping it tells the pool and the queue that nobody waits.
-struct Sent {
+struct OnItsWay {
     answer: oneshot::Receiver<Result<Answer, ItemError>>,
     prepared: Arc<Prepared>,
+    /// Among those who asked for the same image; left when it is dropped.
+    _boarded: Option<Boarded>,
+    /// Where its answer is to be kept.
+    missed: Option<Missed>,
 }
 
 /// What the pool's thread came to.
 #[derive(Default)]
-struct Prepared {
+pub(super) struct Prepared {
     /// It took the image.
     begun: AtomicBool,
     /// The tensor was queued, or the image is at fault. Unset: it panicked, or is not done.
-    end: OnceLock<Result<(), ImageError>>,
+    pub(super) end: OnceLock<Result<(), ImageError>>,
 }
 
 /// The pool's end of an image on its way.
 struct Job {
-    served: Arc<Served>,
+    work: Work,
     place: Place,
+    deadline: Instant,
+    to: To,
+    prepared: Arc<Prepared>,
+}
+
+/// What turns an image into its tensor.
+struct Work {
+    served: Arc<Served>,
     picture: Picture,
     room: Room,
     limits: Limits,
-    deadline: Instant,
-    reply: Reply,
-    prepared: Arc<Prepared>,
+}
+
+/// Whom a job works for.
+enum To {
+    One(Reply),
+    /// Whoever asks for the image; with whom this one waits.
+    All(Arc<Flight>, Member),
 }
 
 impl Waiting {
@@ -67,7 +92,8 @@ impl Waiting {
     /// Waits for the answer until the deadline, and counts the item out.
     pub(super) async fn outcome(self, served: &Served, options: Options) -> Outcome {
         let answer = match self.sent {
-            Ok(sent) => sent.answer(options.deadline).await,
+            Ok(Sent::Known(answer)) => Ok(answer),
+            Ok(Sent::OnItsWay(sent)) => sent.answer(served, options.deadline).await,
             Err(failure) => Err(failure),
         };
         let outcome = explain(answer, served, options);
@@ -82,25 +108,63 @@ fn send(
     (picture, room): (Picture, Room),
     Options { asker, deadline, .. }: Options,
 ) -> Result<Sent, Failure> {
+    let missed = match kept(served, &picture) {
+        Some(Ok(answer)) => return Ok(Sent::Known(answer)),
+        Some(Err(missed)) => Some(missed),
+        None => None,
+    };
     let bytes = memory_bytes(&picture, served, &predictor.limits)?;
     let place = served.batcher.admit(&ask(predictor, asker, (bytes, deadline)))?;
     let (reply, answer) = oneshot::channel();
     let prepared = Arc::new(Prepared::default());
+    let boarded = match &picture {
+        Picture::Encoded(image) => Boarded::board(served, image),
+        Picture::Pixels(_) | Picture::Refused(_) => None,
+    };
     let job = Job {
-        served: Arc::clone(served),
         place,
-        picture,
-        room,
-        limits: predictor.limits,
         deadline,
-        reply,
+        to: To::of(boarded.as_ref(), reply),
         prepared: Arc::clone(&prepared),
+        work: Work {
+            served: Arc::clone(served),
+            picture,
+            room,
+            limits: predictor.limits,
+        },
     };
     predictor
         .pool
         .submit(asker, bytes, || job.run())
         .map_err(refused)?;
-    Ok(Sent { answer, prepared })
+    Ok(Sent::OnItsWay(OnItsWay {
+        answer,
+        prepared,
+        _boarded: boarded,
+        missed,
+    }))
+}
+
+/// The answer that is kept for the image, or where it is to be; `None` where none are kept.
+fn kept(served: &Served, picture: &Picture) -> Option<Result<Answer, Missed>> {
+    let (Some(cache), Picture::Encoded(image)) = (&served.cache, picture) else {
+        return None;
+    };
+    let sharing = &served.metrics.sharing;
+    Some(match cache.get(image) {
+        Ok(logits) => {
+            sharing.hits.inc();
+            Ok(Answer {
+                logits,
+                version: served.version,
+                timing: Timing::default(),
+            })
+        }
+        Err(missed) => {
+            sharing.misses.inc();
+            Err(missed)
+        }
+    })
 }
 
 /// What an image whose decoding holds so many bytes asks of a version's queue now.
@@ -150,10 +214,17 @@ fn memory_bytes(picture: &Picture, served: &Served, limits: &Limits) -> Result<u
     Ok(bytes + served.preprocessor.working_bytes(width, height))
 }
 
-impl Sent {
-    async fn answer(self, deadline: Instant) -> Result<Answer, Failure> {
+impl OnItsWay {
+    async fn answer(self, served: &Served, deadline: Instant) -> Result<Answer, Failure> {
         match timeout_at(deadline.into(), self.answer).await {
-            Ok(Ok(answer)) => Ok(answer?),
+            Ok(Ok(answer)) => {
+                let answer = answer?;
+                if let (Some(cache), Some(missed)) = (&served.cache, self.missed) {
+                    cache.put(missed, &answer.logits);
+                    served.metrics.sharing.entries.set(cache.len() as i64);
+                }
+                Ok(answer)
+            }
             Ok(Err(_closed)) => Err(unanswered(&self.prepared)),
             Err(_elapsed) => Err(ItemError::DeadlinePassed.into()),
         }
@@ -171,29 +242,70 @@ fn unanswered(prepared: &Prepared) -> Failure {
     }
 }
 
+impl To {
+    fn of(boarded: Option<&Boarded>, reply: Reply) -> Self {
+        let Some(boarded) = boarded else {
+            return Self::One(reply);
+        };
+        match boarded.flight.share.join(reply, Instant::now()) {
+            Ok(member) => Self::All(Arc::clone(&boarded.flight), member),
+            // Answered meanwhile.
+            Err(reply) => Self::One(reply),
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        match self {
+            Self::One(reply) => !reply.is_closed(),
+            Self::All(_, member) => member.is_waiting(),
+        }
+    }
+
+    fn refuse(self, error: ItemError) {
+        match self {
+            // The receiver may have gone meanwhile; then nobody is to be told.
+            Self::One(reply) => drop(reply.send(Err(error))),
+            Self::All(_, member) => member.refuse(error),
+        }
+    }
+}
+
 impl Job {
     /// Prepares the image and queues it at once, unless nobody waits for it any more.
     fn run(self) {
         self.prepared.begun.store(true, Ordering::Release);
         // Whatever ends it here frees its place.
-        if self.reply.is_closed() {
+        if !self.to.is_waiting() {
             return;
         }
         if Instant::now() >= self.deadline {
-            // The receiver may have gone meanwhile; then nobody is to be told.
-            let _ = self.reply.send(Err(ItemError::DeadlinePassed));
-            return;
+            return self.to.refuse(ItemError::DeadlinePassed);
         }
-        let (served, reply, prepared) = (self.served, self.reply, self.prepared);
-        let tensor = tensor(&served, self.picture, &self.limits);
-        // The file is done with.
-        drop(self.room);
-        match tensor {
+        let Self {
+            work,
+            place,
+            deadline,
+            to,
+            prepared,
+        } = self;
+        let reply = match to {
+            To::One(reply) => reply,
+            To::All(flight, member) => {
+                let ready = Ready {
+                    place,
+                    member,
+                    deadline,
+                    prepared,
+                };
+                return flight.come(ready, || work.tensor());
+            }
+        };
+        match work.tensor() {
             Ok((tensor, timing)) => {
                 let _ = prepared.end.set(Ok(()));
-                self.place.submit(Item {
+                place.submit(Item {
                     tensor,
-                    deadline: Some(self.deadline),
+                    deadline: Some(deadline),
                     timing,
                     reply,
                 });
@@ -205,6 +317,21 @@ impl Job {
                 let _ = prepared.end.set(Err(error));
             }
         }
+    }
+}
+
+impl Work {
+    fn tensor(self) -> Result<(Vec<f32>, Timing), ImageError> {
+        let Self {
+            served,
+            picture,
+            room,
+            limits,
+        } = self;
+        let tensor = tensor(&served, picture, &limits);
+        // The file is done with.
+        drop(room);
+        tensor
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batcher::{Batcher, ItemError, Timing};
@@ -16,14 +17,32 @@ use crate::preprocess::{ImageError, Limits, Pixels, Preprocessor};
 use crate::queueing::Asker;
 use crate::telemetry::ModelMetrics;
 
+mod cache;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod flight;
 mod item;
+#[cfg(test)]
+mod sharing;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+use cache::Cache;
+use flight::Flights;
 use item::Waiting;
+
+pub use cache::Sha256Bytes;
+
+/// Answers that cost no inference of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Whether images that are the same and on their way at once are decoded and computed once.
+    pub share: bool,
+    /// Bytes of answers that are kept of each version in service, by the sha256 of the image; 0 keeps none.
+    pub cache_bytes: usize,
+}
 
 /// One version in service: its queue and all that turns an image into its answer. Made by [`Served::new`]. A request
 /// holds it from its begin to its end; when the last holder lets go, the queue closes by itself.
@@ -41,6 +60,10 @@ pub struct Served {
     pub metrics: Arc<ModelMetrics>,
     preprocessor: Preprocessor,
     labels: Labels,
+    /// Where images on their way are shared.
+    flights: Option<Flights>,
+    /// Where answers are kept.
+    cache: Option<Cache>,
 }
 
 /// A model's place in service.
@@ -144,10 +167,12 @@ impl Served {
         name: ModelName,
         version: Version,
         spec: Arc<Spec>,
-        batcher: Batcher,
-        metrics: Arc<ModelMetrics>,
+        (batcher, metrics): (Batcher, Arc<ModelMetrics>),
+        config: Config,
     ) -> Self {
         Self {
+            flights: config.share.then(Flights::default),
+            cache: Cache::new(config.cache_bytes, spec.labels.len()),
             name,
             version,
             preprocessor: Preprocessor::new(Arc::clone(&spec)),
@@ -205,6 +230,16 @@ impl Predictor {
                 .is_none_or(|served| !served.batcher.is_lost())
         };
         table.models.values().all(champion)
+    }
+
+    /// Drops the answers that are kept to an image.
+    pub fn erase(&self, sha256: &Sha256Bytes) {
+        for served in self.table.load().versions() {
+            if let Some(cache) = &served.cache {
+                cache.erase(sha256);
+                served.metrics.sharing.entries.set(cache.len() as i64);
+            }
+        }
     }
 
     /// Whether an image could be answered by its deadline, asked before anything is read of it: the refusal of a request

@@ -66,7 +66,13 @@ impl Loader {
         batcher.seed(&timings);
         told(&loaded, &tuned, begun.elapsed().as_secs_f64());
         let spec = Arc::new(loaded.spec);
-        let served = Served::new(name.clone(), version, spec, batcher, metrics);
+        let served = Served::new(
+            name.clone(),
+            version,
+            spec,
+            (batcher, metrics),
+            self.setup.answers,
+        );
         Ok(Arc::new(served))
     }
 

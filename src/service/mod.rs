@@ -9,6 +9,7 @@ use crate::batcher::{self, Worker};
 use crate::engine::tune::Asked;
 use crate::engine::{self, Slot};
 use crate::model::{ModelName, Version};
+use crate::predict;
 use crate::registry::Registry;
 use crate::telemetry::Metrics;
 
@@ -74,6 +75,8 @@ pub struct Setup {
     pub engine: engine::Config,
     /// Their queues.
     pub batcher: batcher::Config,
+    /// Their answers that cost no inference.
+    pub answers: predict::Config,
     /// What is set of how the cores are shared out.
     pub asked: Asked,
     /// Where it is counted.

@@ -14,8 +14,8 @@ use super::*;
 use crate::batcher::{Answer, Item, ItemError, Timing};
 use crate::engine::{DeviceChoice, Plan, device::Device};
 use crate::model::{Spec, Weights};
-use crate::predict::Served;
 use crate::predict::fixture::pipeline;
+use crate::predict::{self, Served};
 use crate::registry::{Author, Finding, Grounds, Manifest, Promotion, WeightsFile, atomic};
 
 const SPEC: &str =
@@ -192,6 +192,7 @@ fn setup(
             ..engine::Config::default()
         },
         batcher: batcher::Config::default(),
+        answers: predict::Config::default(),
         asked: Asked {
             instances: 1,
             threads: 1,

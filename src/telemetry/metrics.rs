@@ -13,6 +13,7 @@ use super::admission::{Admission, AdmissionSeries};
 use super::collecting::{Collecting, Live};
 use super::jobs::JobMetrics;
 use super::service::ServiceMetrics;
+use super::sharing::{Sharing, SharingSeries};
 use crate::model::{ModelName, Version};
 
 /// A stage of one item's way through the server.
@@ -104,6 +105,7 @@ pub struct Metrics {
     queue_depth: IntGaugeVec,
     in_flight: IntGaugeVec,
     admission: AdmissionSeries,
+    sharing: SharingSeries,
     models: Mutex<HashMap<(ModelName, Version), Arc<ModelMetrics>>>,
     routes: Mutex<HashMap<&'static str, Arc<RouteMetrics>>>,
     /// Requests being answered now.
@@ -141,6 +143,8 @@ pub struct ModelMetrics {
     pub engine_panics: IntCounter,
     /// What its queue refuses, and by which times.
     pub admission: Admission,
+    /// Answers that cost no inference of their own.
+    pub sharing: Sharing,
     /// How good its kept predictions are.
     pub live: Live,
     outcomes: [IntCounter; OUTCOMES.len()],
@@ -224,6 +228,7 @@ impl Metrics {
                 &["model"],
             ),
             admission: AdmissionSeries::new(r),
+            sharing: SharingSeries::new(r),
             http_in_flight: gauge(r, "sconce_http_in_flight", "Requests being answered."),
             http_connections: gauge(r, "sconce_http_connections", "Open client connections."),
             decode_in_flight_bytes: gauge(
@@ -285,6 +290,7 @@ impl Metrics {
             let _ = self.batch_size.remove_label_values(&with(label));
         }
         self.admission.forget(&both);
+        self.sharing.forget(&both);
         self.collecting.forget_live(&both);
     }
 
@@ -323,6 +329,7 @@ impl Metrics {
             in_flight: self.in_flight.with_label_values(&both[..1]),
             engine_panics: self.engine_panics.with_label_values(&both),
             admission: self.admission.of(&both),
+            sharing: self.sharing.of(&both),
             live: self.collecting.live(&both),
             outcomes: OUTCOMES.map(|(_, label)| self.items.with_label_values(&with(label))),
             stages: STAGES.map(|(_, label)| self.stage.with_label_values(&with(label))),

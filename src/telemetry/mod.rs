@@ -9,9 +9,11 @@ mod jobs;
 pub mod logging;
 pub mod metrics;
 mod service;
+mod sharing;
 
 pub use admission::Refused;
 pub use collecting::Live;
 pub use jobs::{CHECKS, JOB_STATES, JobMetrics};
 pub use metrics::{CloseReason, Metrics, ModelMetrics, Outcome, Stage};
 pub use service::{NameMetrics, ServiceMetrics};
+pub use sharing::Sharing;

@@ -6,6 +6,7 @@
 
 mod admin;
 mod allocation;
+mod answers;
 mod architecture;
 mod bench_load;
 mod bench_overload;

@@ -16,6 +16,7 @@ use crate::telemetry::{Metrics, ModelMetrics};
 mod promises;
 mod rules;
 mod schedules;
+mod sharing;
 mod threads;
 
 type Receiver = oneshot::Receiver<Result<Answer, ItemError>>;

@@ -59,6 +59,9 @@ async fn erase(
     // What waits to be kept is kept and erased, or meets the note that it is erased.
     let erased = store.erase(&sha256, now_ms()).await?;
     state.metrics.collecting.erasures.inc();
+    if let Some(predictor) = state.predictor.get() {
+        predictor.erase(sha256.bytes());
+    }
     let (predictions, labels, image) = (erased.predictions, erased.labels, erased.image);
     let Learners { versions, runs } = barred(&state, erased).await?;
     let learnt = |(name, version)| Learnt { name, version };
