@@ -136,9 +136,7 @@ impl Shared {
         self.metrics.queue_depth.sub(waiting.len() as i64);
         self.metrics.admission.lost(true);
         drop(queue);
-        waiting
-            .into_iter()
-            .for_each(|item| item.answer(Err(ItemError::Lost)));
+        waiting.into_iter().for_each(|item| item.refuse(ItemError::Lost));
     }
 
     /// The engine computes again.

@@ -44,7 +44,7 @@ struct OnItsWay {
 }
 
 /// What the pool's thread came to.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Prepared {
     /// It took the image.
     begun: AtomicBool,

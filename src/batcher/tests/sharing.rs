@@ -72,7 +72,7 @@ fn the_first_turn_answers_all() {
     assert!(own.into_iter().all(|receiver| logits(receiver).is_ok()));
     assert_eq!(bench.runs(), [vec![0, 7], vec![1, 2]]);
     assert_eq!(bench.look(), Next::Compute { wake: false });
-    bench.workers[0].answer_batch();
+    bench.workers[0].answer_batch().unwrap();
     assert_eq!(bench.runs().len(), 2, "nothing was left to compute");
     let (reply, _receiver) = oneshot::channel();
     assert!(
@@ -130,11 +130,11 @@ fn another_instance_does_not_compute_it_again() {
     assert!(matches!(look(&mut bench.workers[0]), Next::Compute { .. }));
     // The second instance finds it on its way.
     assert!(matches!(look(&mut bench.workers[1]), Next::Compute { .. }));
-    bench.workers[1].answer_batch();
+    bench.workers[1].answer_batch().unwrap();
     assert!(bench.runs().is_empty());
     // Nor is it lost where the queue is aborted meanwhile.
     bench.batcher.abort();
-    bench.workers[0].answer_batch();
+    bench.workers[0].answer_batch().unwrap();
     for receiver in [first, second] {
         assert_eq!(logits(receiver), Ok(vec![7.0, -7.0]));
     }
