@@ -12,6 +12,9 @@ const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// that are a little later are computed in vain.
 const SPARE: f64 = 1.0 / 8.0;
 
+/// By so much of its time a batch may be longer than expected without anything being wrong.
+const LONGER: f64 = 1.0 / 4.0;
+
 /// The time of batches and what it means for those who wait. Times are seconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
@@ -106,6 +109,15 @@ impl Pace {
     /// The most that an item with `patience` left may be expected to wait: [`SPARE`] less than what would just do.
     pub(super) fn longest_wait(&self, patience: f64) -> f64 {
         (patience - self.own(patience)) * (1.0 - SPARE)
+    }
+
+    /// Until a batch of `items` that begins now has surely answered one that had `patience` when it came: a batch may take a quarter
+    /// longer than expected, as far as that is within what [`Pace::longest_wait`] sets aside, so that whoever waited no longer than
+    /// that has time enough.
+    pub(super) fn until(&self, items: usize, patience: f64) -> f64 {
+        let expected = self.of(items) * self.drag.factor();
+        let spare = (patience - self.own(patience)).max(0.0) * SPARE;
+        expected + (expected * LONGER).min(spare)
     }
 
     /// How many items such an item would wait for, at most, and be answered in time.

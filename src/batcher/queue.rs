@@ -11,6 +11,9 @@ use super::{Answer, Ask, Busy, Config, Item, ItemError, Refusal, Reply, SharedIt
 use crate::queueing::{Asker, Fit, Room, Seat, Turns};
 use crate::telemetry::{CloseReason, Refused};
 
+/// Times are floats on their way, which are off by less.
+const ROUNDING: Duration = Duration::from_micros(1);
+
 /// Longest delay of a batch, whatever the configuration says.
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
@@ -162,6 +165,8 @@ pub(super) struct Batch {
     pub(super) items: Vec<Waiting>,
     /// Passed over: late, or their callers hung up.
     pub(super) unwanted: Vec<Waiting>,
+    /// Passed over: they would be late when it ends.
+    pub(super) hopeless: Vec<(Waiting, Refusal)>,
     pub(super) reason: CloseReason,
 }
 
@@ -170,6 +175,7 @@ impl Batch {
         Self {
             items: Vec::new(),
             unwanted: Vec::new(),
+            hopeless: Vec::new(),
             reason: CloseReason::Empty,
         }
     }
@@ -498,13 +504,15 @@ impl Queue {
             let Some(mut item) = self.pop() else {
                 break;
             };
-            if wanted {
+            if !wanted {
+                batch.unwanted.push(item);
+            } else if let Some(refusal) = self.refuses(&item, (batch.items.len(), most), now) {
+                batch.hopeless.push((item, refusal));
+            } else {
                 most = most.min(item.largest);
                 item.claim();
                 item.split_wait(forming_since, now);
                 batch.items.push(item);
-            } else {
-                batch.unwanted.push(item);
             }
         }
         if !self.max_delay.is_zero() {
@@ -512,6 +520,22 @@ impl Queue {
             self.oldest = oldest.unwrap_or(self.oldest);
         }
         cut
+    }
+
+    /// Why an item that was let in is not computed after all: it would be the next of a batch with so many `before` it and `most` in
+    /// it, and that would end when its answer is worth nothing any more. What would be computed alone always is: were the line wrong,
+    /// nothing else would correct it.
+    fn refuses(&self, item: &Waiting, (before, most): (usize, usize), now: Instant) -> Option<Refusal> {
+        let deadline = item.deadline?;
+        let alike = before + 1 + self.waiting.len();
+        let size = alike.min(most).min(item.largest);
+        let patience = deadline.saturating_duration_since(item.submitted).as_secs_f64();
+        let end = now + Duration::from_secs_f64(self.pace.until(size, patience));
+        if alike == 1 || end <= deadline + ROUNDING {
+            return None;
+        }
+        let limit = self.pace.within(patience, self.alive()).min(self.max_queue);
+        Some(Refusal::new(Refused::Deadline, self.wait(now), limit))
     }
 
     fn reason(&self, batch: &Batch, due: bool) -> CloseReason {

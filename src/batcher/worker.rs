@@ -126,6 +126,9 @@ impl<I: Infer> Worker<I> {
             let unwanted = self.batch.unwanted.drain(..);
             unwanted.for_each(|item| item.pass_over(now));
         }
+        for (item, refusal) in self.batch.hopeless.drain(..) {
+            item.refuse(ItemError::Refused(refusal));
+        }
         if self.batch.items.is_empty() {
             self.shared.finish(self.number, None);
             return Ok(());

@@ -67,7 +67,8 @@ impl World {
         let mut batch = Batch::new();
         match self.queue.next(instance, self.now, &mut batch) {
             Next::Compute { .. } => {
-                for item in &batch.unwanted {
+                let hopeless = batch.hopeless.iter().map(|(item, _)| item);
+                for item in batch.unwanted.iter().chain(hopeless) {
                     let promise = &mut self.promises[item.tensor[0] as usize];
                     assert!(promise.idle, "an item was let in and its turn came too late");
                     promise.answered = Some(self.now);

@@ -215,13 +215,49 @@ fn the_late_and_the_gone_are_passed_over() {
     drop(bench.submit(3, Kind::Good, None));
     bench.work();
     assert_eq!(bench.runs().len(), 1, "a batch of nobody is not computed");
-    // The second run of a failing batch lasts until the deadline of the second item.
+    // The second run of a failing batch lasts until the deadline of the second item, which the first would not have missed.
+    let run = Duration::from_micros(RUN_US);
+    bench.batcher.seed(&[(1, run), (8, run), (1, run), (8, run)]);
     let guilty = bench.submit(4, Kind::Fail, None);
     let late = bench.submit(5, Kind::Good, in_us(5 * RUN_US));
     pass(3 * RUN_US);
     bench.work();
     let expected = [Err(ItemError::Inference), Err(ItemError::DeadlinePassed)];
     assert_eq!(answers(vec![guilty, late]), expected);
+}
+
+#[test]
+fn who_would_be_late_is_refused_when_its_turn_comes() {
+    let mut bench = Bench::new(sized(8, 0, 8), 1);
+    // Every batch takes RUN_US, whatever is in it.
+    for _ in 0..3 {
+        let asked = bench.submit(0, Kind::Good, None);
+        bench.work();
+        assert!(answer(asked).is_ok());
+    }
+    let mut bench_of = |patience_us: &[u64]| {
+        let before = bench.runs().len();
+        let asked: Vec<_> = patience_us
+            .iter()
+            .map(|&us| bench.submit(1, Kind::Good, in_us(us)))
+            .collect();
+        bench.work();
+        (
+            answers(asked),
+            bench.runs()[before..].iter().map(Vec::len).collect::<Vec<_>>(),
+        )
+    };
+    let (found, runs) = bench_of(&[RUN_US / 2, 3 * RUN_US]);
+    assert!(
+        matches!(&found[0], Err(ItemError::Refused(refusal)) if refusal.why == Refused::Deadline),
+        "{found:?} {runs:?}"
+    );
+    assert!(found[1].is_ok());
+    assert_eq!(runs, [1]);
+    // Alone it is computed, whatever is expected.
+    let (found, runs) = bench_of(&[RUN_US / 2]);
+    assert!(found[0].is_ok(), "{found:?}");
+    assert_eq!(runs, [1]);
 }
 
 /// Why an item with this deadline is refused now, when it may come again, and the limit.

@@ -204,7 +204,9 @@ impl Simulation {
                 let number = |tensor: &[f32]| tensor[0] as usize;
                 let taken: Vec<usize> = items.iter().map(|item| number(&item.tensor)).collect();
                 let passed: Vec<usize> = unwanted.iter().map(|item| number(&item.tensor)).collect();
-                let mut all = [taken.as_slice(), &passed].concat();
+                let hopeless = worker.batch.hopeless.iter();
+                let hopeless: Vec<usize> = hopeless.map(|(item, _)| number(&item.tensor)).collect();
+                let mut all = [taken.as_slice(), &passed, &hopeless].concat();
                 all.sort_unstable();
                 let expected: Vec<usize> = self.waiting.drain(..all.len()).collect();
                 assert_eq!(all, expected, "first in, first out");
@@ -214,6 +216,11 @@ impl Simulation {
                 };
                 assert!(taken.is_sorted() && taken.iter().all(wanted));
                 assert!(!passed.iter().any(wanted));
+                assert!(
+                    hopeless
+                        .iter()
+                        .all(|n| wanted(n) && self.tickets[*n].deadline.is_some())
+                );
             }
             Next::Sleep { until } => {
                 *doing = Doing::Sleeping(until);
@@ -286,6 +293,7 @@ impl Simulation {
                 (Err(ItemError::DeadlinePassed), _) => {
                     assert!(ticket.deadline.is_some_and(|deadline| deadline <= now()));
                 }
+                (Err(ItemError::Refused(_)), _) => assert!(ticket.deadline.is_some()),
                 (Err(ItemError::Closed), _) => assert!(self.closed || self.quits),
                 (other, kind) => panic!("{other:?} for an item that is {kind:?}"),
             }

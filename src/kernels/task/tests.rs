@@ -65,7 +65,7 @@ fn a_team_writes_what_one_thread_writes() {
 
 fn every_kernel(isa: Isa) {
     // Miri needs minutes for the products of the larger layers.
-    const SIDE: usize = if cfg!(miri) { 5 } else { 7 };
+    const SIDE: usize = if cfg!(miri) { 3 } else { 7 };
     const CHANNELS: usize = if cfg!(miri) { 9 } else { 19 };
     let (from, one) = (map(isa, SIDE, CHANNELS), map(isa, 1, CHANNELS));
     let values = numbers(ITEMS * from.item(), 1);
