@@ -11,7 +11,9 @@ use crate::http::{self, State};
 use crate::jobs::{Desk, JobsError, Launch, Setup, Worker};
 use crate::model::ModelName;
 use crate::registry::{Registry, RegistryError};
-use crate::retrain::{DatasetName, Request, RequestError, RetrainError, beginning, has_dataset};
+use crate::retrain::{
+    Beginning, DatasetName, Request, RequestError, RetrainError, beginning, check_replay, has_dataset,
+};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -118,8 +120,10 @@ fn known(models: &Path, datasets: &Path, request: &Request) -> Result<(), JobsEr
     if let Some(name) = request.dataset.as_ref().filter(missing) {
         return wrong("dataset", format!("there is no dataset '{name}'"));
     }
-    match beginning(&registry, request, &entry) {
-        Ok(_) => Ok(()),
+    let replays =
+        |parent: Option<Beginning>| check_replay((&registry, datasets), request, &entry, parent.as_ref());
+    match beginning(&registry, request, &entry).and_then(replays) {
+        Ok(()) => Ok(()),
         Err(RetrainError::Request(error)) => Err(error.into()),
         Err(RetrainError::Registry(error @ RegistryError::NoChampion(_))) => {
             wrong("parent", format!("must be named: {error}"))

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use crate::dataset::{Dataset, DatasetError, Part, Source, Split};
 use crate::model::Spec;
 use crate::preprocess::Limits;
+use crate::registry::{Entry, Registry};
 
-use super::{DatasetName, RetrainError};
+use super::parent::Beginning;
+use super::{DatasetName, Request, RequestError, RetrainError};
 
 /// A dataset with its parts.
 pub(super) struct Library {
@@ -39,6 +41,74 @@ pub(super) fn find(folder: &Path, name: &DatasetName) -> Result<Option<PathBuf>,
         }
     }
     Ok(None)
+}
+
+/// Whether the dataset that a run of `request` replays is there: as [`replayed`] finds it.
+///
+/// # Errors
+///
+/// There is none to replay, and the request does not do without; what cannot be read.
+pub fn check_replay(
+    place: (&Registry, &Path),
+    request: &Request,
+    entry: &Entry,
+    parent: Option<&Beginning>,
+) -> Result<(), RetrainError> {
+    replayed(place, request, entry, parent).map(drop)
+}
+
+/// The dataset that a run of `request` from `parent` replays, and its path: the one asked for, else the one that the parent learnt
+/// from. A parent of another model has other classes; then it is what the model's champion learnt from. `place`: the models, and the
+/// folder of datasets. None where there is none and the request does without.
+pub(super) fn replayed(
+    (registry, folder): (&Registry, &Path),
+    request: &Request,
+    entry: &Entry,
+    parent: Option<&Beginning>,
+) -> Result<Option<(DatasetName, PathBuf)>, RetrainError> {
+    let none = |why: &str| {
+        if request.without_replay {
+            return Ok(None);
+        }
+        let problem = format!("must be named: there is none to replay ({why})");
+        let key = "dataset";
+        Err(RequestError { key, problem }.into())
+    };
+    let named = match &request.dataset {
+        Some(name) => Some(name.clone()),
+        None => inherited(registry, entry, parent)?,
+    };
+    let Some(name) = named else {
+        return none("no manifest names one");
+    };
+    match find(folder, &name)? {
+        Some(path) => Ok(Some((name, path))),
+        None => {
+            let text = format!("there is no dataset '{name}' in {}", folder.display());
+            match request.dataset {
+                Some(_) => Err(RetrainError::Data(text)),
+                None => none(&text),
+            }
+        }
+    }
+}
+
+fn inherited(
+    registry: &Registry,
+    entry: &Entry,
+    parent: Option<&Beginning>,
+) -> Result<Option<DatasetName>, RetrainError> {
+    let own = parent.filter(|parent| parent.model == entry.name);
+    let version = match own {
+        Some(parent) => Some(parent.version),
+        None => parent.and(entry.aliases.champion),
+    };
+    let Some(version) = version else {
+        return Ok(None);
+    };
+    let manifest = registry.manifest(&entry.name, version)?;
+    let name = manifest.data.get("name").and_then(|name| name.as_str());
+    Ok(name.and_then(|name| name.parse().ok()))
 }
 
 impl Library {

@@ -27,7 +27,7 @@ pub use config::Config;
 pub use error::{Fault, RetrainError};
 pub use incoming::Incoming;
 pub use learners::{Learners, bar_learners};
-pub use library::has_dataset;
+pub use library::{check_replay, has_dataset};
 pub use parent::{Beginning, Parent, beginning};
 pub use progress::{EpochDone, Finished, MAX_SUSPECTS, Phase, Progress};
 pub use publication::{Judged, Trained, reports};

@@ -248,42 +248,16 @@ impl<'a> Run<'a> {
 
     /// The dataset asked for, else the one that the parent learnt from, where it is there.
     fn library(&self, without: &HashSet<[u8; 32]>) -> Result<Option<Library>, RetrainError> {
-        let folder = &self.place.config.datasets;
-        let named = match &self.request.dataset {
-            Some(name) => Some(name.clone()),
-            None => self.inherited()?,
+        let parent = self.parent.as_ref().map(|parent| Beginning {
+            model: parent.name.clone(),
+            version: parent.version,
+        });
+        let (registry, datasets) = (&self.place.registry, &self.place.config.datasets);
+        let found = library::replayed((registry, datasets), self.request, &self.entry, parent.as_ref())?;
+        let read = |(name, path): (DatasetName, PathBuf)| {
+            Library::read(&name, &path, (&self.entry.spec, &self.place.images), without)
         };
-        let Some(name) = named else {
-            return self.no_library("no manifest names one");
-        };
-        let Some(path) = library::find(folder, &name)? else {
-            let text = format!("there is no dataset '{name}' in {}", folder.display());
-            return match self.request.dataset {
-                Some(_) => Err(RetrainError::Data(text)),
-                None => self.no_library(&text),
-            };
-        };
-        Library::read(&name, &path, (&self.entry.spec, &self.place.images), without).map(Some)
-    }
-
-    /// What the parent learnt from; of a parent of another model, which has other classes, what the champion did.
-    fn inherited(&self) -> Result<Option<DatasetName>, RetrainError> {
-        let manifest = match (&self.parent, self.other(), self.entry.aliases.champion) {
-            (Some(parent), None, _) => parent.manifest.clone(),
-            (_, Some(_), Some(champion)) => self.place.registry.manifest(self.name(), champion)?,
-            _ => return Ok(None),
-        };
-        let name = manifest.data.get("name").and_then(|name| name.as_str());
-        Ok(name.and_then(|name| name.parse().ok()))
-    }
-
-    fn no_library(&self, why: &str) -> Result<Option<Library>, RetrainError> {
-        if self.request.without_replay {
-            return Ok(None);
-        }
-        let problem = format!("must be named: there is none to replay ({why})");
-        let key = "dataset";
-        Err(RequestError { key, problem }.into())
+        found.map(read).transpose()
     }
 
     /// Has the serving model look at what came in; none where there is nothing new, nobody to look, or no image to learn the
