@@ -8,7 +8,7 @@ use crate::evaluate::gate::{Verdict, p_text};
 use crate::evaluate::{ClassReport, Interval};
 use crate::registry::Change;
 
-use super::{Card, Measured, deed};
+use super::{Card, Forced, Measured, deed};
 
 pub(super) fn markdown(card: &Card) -> String {
     let aliases: Vec<&str> = card.aliases.iter().map(|alias| alias.name()).collect();
@@ -23,7 +23,7 @@ pub(super) fn markdown(card: &Card) -> String {
     text += &section("Limits", &list(&card.limits));
     text += &section("Quality", &quality(&card.evaluation));
     text += &section("Gate", &gate(card));
-    text += &section("Who let it serve", &history(&card.history));
+    text += &section("Who let it serve", &history(card));
     text += &section("Where it comes from", &origin(card));
     text += &section("What it learnt from", &settings(&card.data));
     text += &section("How it was trained", &settings(&card.training));
@@ -46,10 +46,19 @@ fn list(items: &[String]) -> String {
 /// Above all else: that somebody overruled the gate.
 fn forced(card: &Card) -> String {
     let mut text = String::new();
-    for change in &card.forced {
+    for Forced {
+        change,
+        times,
+        latest,
+    } in &card.forced
+    {
+        let again = match times {
+            1 => String::new(),
+            times => format!(" and {} times more, the last at {latest},", times - 1),
+        };
         let _ = writeln!(
             text,
-            "> **Promoted by force** at {} by {}: {}. The gate had found: {}.",
+            "> **Promoted by force** at {}{again} by {}: {}. The gate had found: {}.",
             change.at,
             inline(&change.by),
             inline(change.reason.as_deref().unwrap_or("no reason")),
@@ -206,7 +215,8 @@ fn figures(verdict: &Verdict) -> String {
     table(&["Figure", "Value"], &rows)
 }
 
-fn history(changes: &[Change]) -> String {
+fn history(card: &Card) -> String {
+    let changes = &card.history;
     if changes.is_empty() {
         return "Nobody: no alias was ever given to it or taken from it by name.".to_owned();
     }
@@ -224,9 +234,17 @@ fn history(changes: &[Change]) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = changes.iter().map(row).collect();
-    table(
+    let rows = table(
         &["At", "What", "Alias", "Versions", "Gate", "By", "Reason"],
         &rows,
+    );
+    if card.changes == changes.len() {
+        return rows;
+    }
+    format!(
+        "The latest {} of {} changes; `history.jsonl` has all.\n\n{rows}",
+        changes.len(),
+        card.changes
     )
 }
 

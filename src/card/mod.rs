@@ -1,5 +1,7 @@
 //! A version's card: where it comes from, how good it is, what it is for, who let it serve.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,7 +26,7 @@ pub struct Card {
     /// What it is called now.
     pub aliases: Vec<Alias>,
     /// Promotions of this version without the gate's blessing, and what the gate had found of it. They stay for ever.
-    pub forced: Vec<Change>,
+    pub forced: Vec<Forced>,
     /// Why it is not promoted any more; absent where it may be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub barred: Option<Bar>,
@@ -46,8 +48,22 @@ pub struct Card {
     pub evaluation: Vec<Measured>,
     /// The gate's latest verdict, with every number; absent where the gate was not asked.
     pub gate: Option<Value>,
-    /// Every change of an alias from or to this version, oldest first.
+    /// Changes of an alias from or to this version so far.
+    pub changes: usize,
+    /// The latest of them, at most [`Card::MOST_CHANGES`], oldest first.
     pub history: Vec<Change>,
+}
+
+/// Promotions without the gate's blessing from the same version, by the same person, for the same reason and against the same finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct Forced {
+    /// The first.
+    #[serde(flatten)]
+    pub change: Change,
+    /// How many there were.
+    pub times: usize,
+    /// When the latest was.
+    pub latest: String,
 }
 
 /// Where weights come from.
@@ -100,15 +116,28 @@ pub struct Measured {
 impl Card {
     /// The layout of this struct.
     pub const FORMAT: u32 = 1;
+    /// Changes that a card lists; the model's history has all.
+    pub const MOST_CHANGES: usize = 100;
 
     /// Of a version, as its files tell now.
     pub fn of(registry: &Registry, name: &ModelName, version: Version) -> Result<Self, RegistryError> {
+        Self::with(registry, (name, version), &registry.history(name)?)
+    }
+
+    /// The same, with the model's history.
+    fn with(
+        registry: &Registry,
+        (name, version): (&ModelName, Version),
+        history: &[Change],
+    ) -> Result<Self, RegistryError> {
         let manifest = registry.manifest(name, version)?;
         let entry = registry.entry(name)?;
         let (gate, barred) = (registry.verdict(name, version)?, registry.barred(name, version)?);
-        let mut history = registry.history(name)?;
-        history.retain(|change| [change.from, change.to].contains(&Some(version)));
-        let forced = |change: &&Change| change.forced && change.to == Some(version);
+        let own = |change: &&Change| [change.from, change.to].contains(&Some(version));
+        let own: Vec<&Change> = history.iter().filter(own).collect();
+        let forced = own
+            .iter()
+            .filter(|change| change.forced && change.to == Some(version));
         let evaluation = measured(&manifest);
         let aliases = [Alias::Champion, Alias::Challenger, Alias::Previous];
         Ok(Self {
@@ -119,7 +148,7 @@ impl Card {
                 .into_iter()
                 .filter(|&alias| entry.aliases.get(alias) == Some(version))
                 .collect(),
-            forced: history.iter().filter(forced).cloned().collect(),
+            forced: once_each(forced),
             limits: limits::of(&entry.spec, &evaluation, gate.as_ref()),
             barred,
             origin: Origin::of(&manifest),
@@ -127,7 +156,12 @@ impl Card {
             training: manifest.training,
             evaluation,
             gate,
-            history,
+            changes: own.len(),
+            history: own[own.len().saturating_sub(Self::MOST_CHANGES)..]
+                .iter()
+                .copied()
+                .cloned()
+                .collect(),
             intended_use: intended_use(&entry.spec),
             labels: entry.spec.labels,
             input: entry.spec.input,
@@ -154,11 +188,34 @@ impl Card {
 /// Writes the cards of a model's versions anew where something about them changed. To be called whenever a version is
 /// made, judged, or given or taken an alias.
 pub fn refresh(registry: &Registry, name: &ModelName) -> Result<(), RegistryError> {
+    let history = registry.history(name)?;
     for version in registry.entry(name)?.versions {
-        let card = Card::of(registry, name, version)?;
+        let card = Card::with(registry, (name, version), &history)?;
         registry.keep_card(name, version, [&card.markdown(), &card.json()])?;
     }
     Ok(())
+}
+
+/// Those that differ in their time alone told once, in the order in which they first were.
+fn once_each<'a>(changes: impl Iterator<Item = &'a &'a Change>) -> Vec<Forced> {
+    let mut all: Vec<Forced> = Vec::new();
+    let mut places = HashMap::new();
+    for change in changes {
+        let alike = (change.from, &change.by, &change.reason, change.verdict.name());
+        let place = *places.entry(alike).or_insert(all.len());
+        match all.get_mut(place) {
+            Some(earlier) => {
+                earlier.times += 1;
+                earlier.latest.clone_from(&change.at);
+            }
+            None => all.push(Forced {
+                change: (*change).clone(),
+                times: 1,
+                latest: change.at.clone(),
+            }),
+        }
+    }
+    all
 }
 
 fn intended_use(spec: &Spec) -> String {

@@ -122,6 +122,59 @@ fn a_force_stands_above_all_and_stays() {
 }
 
 #[test]
+fn a_card_of_many_changes_stays_short_and_forgets_no_force() {
+    let (folder, registry, name) = models();
+    force(&registry, &name, "urgent");
+    let path = folder.path().join("pets/history.jsonl");
+    let line = fs::read_to_string(&path).unwrap();
+    // To and fro many times more, once for another reason.
+    let again = |reason: &str, at: &str| {
+        let line = line.replace("urgent", reason);
+        let rest = line.split_once(",\"action\"").unwrap().1;
+        format!("{{\"at\":\"{at}\",\"action\"{rest}")
+    };
+    let mut text = line.clone();
+    (0..Card::MOST_CHANGES).for_each(|_| text += &again("urgent", "2027-01-01T00:00:00.000Z"));
+    text += &again("a bet", "2027-01-02T00:00:00.000Z");
+    text += &again("urgent", "2027-01-03T00:00:00.000Z");
+    atomic::write(&path, text.as_bytes()).unwrap();
+    let card = Card::of(&registry, &name, second()).unwrap();
+    let all = Card::MOST_CHANGES + 3;
+    assert_eq!((card.changes, card.history.len()), (all, Card::MOST_CHANGES));
+    assert_eq!(card.history.last().unwrap().at, "2027-01-03T00:00:00.000Z");
+    let told: Vec<_> = card
+        .forced
+        .iter()
+        .map(|forced| {
+            (
+                forced.change.reason.as_deref().unwrap(),
+                forced.times,
+                &*forced.latest,
+            )
+        })
+        .collect();
+    let expected = [
+        ("urgent", all - 1, "2027-01-03T00:00:00.000Z"),
+        ("a bet", 1, "2027-01-02T00:00:00.000Z"),
+    ];
+    assert_eq!(told, expected);
+    let text = card.markdown();
+    assert!(
+        text.contains(" and 101 times more, the last at 2027-01-03T00:00:00.000Z, by anna: urgent."),
+        "{text}"
+    );
+    assert!(
+        text.contains("The latest 100 of 103 changes; `history.jsonl` has all."),
+        "{text}"
+    );
+    let json: Value = serde_json::from_str(&card.json()).unwrap();
+    assert_eq!(
+        (&json["forced"][0]["by"], &json["forced"][0]["times"]),
+        (&json!("anna"), &json!(102))
+    );
+}
+
+#[test]
 fn a_bar_stands_above_all() {
     let (_folder, registry, name) = models();
     let at = std::time::UNIX_EPOCH;
