@@ -132,6 +132,7 @@ fn an_honest_client_is_answered_while_four_hundred_keep_the_server_waiting() {
         gluttons.len()
     );
     assert_eq!(most_open, 5 * PEERS);
-    let metrics = server.get("/metrics").1;
-    assert!(metrics.contains("\nsconce_http_connections 1\n"), "{metrics}");
+    // The server may notice a moment later that the last honest client is gone.
+    let alone = |_| server.get("/metrics").1.contains("\nsconce_http_connections 1\n");
+    assert!((0..1_000).any(alone), "{}", server.get("/metrics").1);
 }

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::reference::{Check, Layer};
+use super::super::testing::most;
 use super::super::{Activation, Windows};
 use super::*;
 
@@ -38,7 +39,7 @@ const MOST: usize = if cfg!(miri) { 6 } else { 38 };
 prop_compose! {
     fn any_layer()(
         items in 1usize..=3,
-        size in [1usize..=11, 1..=11],
+        size in [1..=most(11), 1..=most(11)],
         channels in 1usize..=MOST / 2,
         out in 1usize..=MOST,
         padding in [0usize..=2, 0..=2],

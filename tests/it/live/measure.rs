@@ -21,7 +21,7 @@ const SETTINGS: [&str; 4] = [
 /// Changes of the champion in all, over the blocks with swaps.
 const PROMOTIONS: usize = 1_000;
 const TWENTY_MS: Duration = Duration::from_millis(20);
-/// Each without and with swaps, in turn.
+/// Each with swaps and without, in turn.
 const BLOCKS: usize = 4;
 /// Requests of each client per second.
 const RATE: u32 = 200;
@@ -66,9 +66,15 @@ fn a_thousand_promotions() {
                     park_for(every.saturating_sub(asked.elapsed()));
                 }
                 rss.push(resident(&server));
-                // As long again without.
+                // As long again with the same caller, who asks as often for what changes nothing.
+                let (block, each) = (begun.elapsed(), begun.elapsed() / (PROMOTIONS / BLOCKS) as u32);
                 progress.quiet.store(true, Ordering::SeqCst);
-                park_for(begun.elapsed());
+                let begun = Instant::now();
+                while begun.elapsed() < block {
+                    let asked = Instant::now();
+                    refused(&server, champion(progress.done.load(Ordering::SeqCst)));
+                    park_for(each.saturating_sub(asked.elapsed()));
+                }
                 progress.quiet.store(false, Ordering::SeqCst);
             }
             drop(over);
@@ -77,16 +83,26 @@ fn a_thousand_promotions() {
         println!("measured: {what}: RSS after each block, KiB: {rss:?}");
         told("promotion", swaps);
         told("request while swapping", swapping);
-        told("request while quiet", quiet);
+        told("request without a swap", quiet);
     }
 }
 
-/// As a caller does that spends little on the answer: this program shares the server's cores.
+/// Asks for the champion that serves: the same request, lock and look at the files, and no swap.
+fn refused(server: &Server, version: u64) {
+    let (status, answer) = ask(server, version);
+    assert_eq!(status, 409, "{answer}");
+}
+
 fn promote(server: &Server, version: u64) {
+    let (status, answer) = ask(server, version);
+    assert_eq!(status, 200, "{answer}");
+}
+
+/// As a caller does that spends little on the answer: this program shares the server's cores.
+fn ask(server: &Server, version: u64) -> (u16, String) {
     let body = format!(r#"{{"version": {version}, "by": "a test", "reason": "to and fro", "force": true}}"#);
     let head = head("/v1/models/tiny/promote", "application/json", body.len());
-    let (status, answer) = server.ask(&head, body.as_bytes());
-    assert_eq!(status, 200, "{answer}");
+    server.ask(&head, body.as_bytes())
 }
 
 /// Asks at its rate until all is over.
