@@ -84,7 +84,7 @@ struct Step {
 }
 
 impl Registry {
-    /// Makes a version the champion, and the champion the previous one. The version is loaded and checked first. Nothing
+    /// Makes a version the champion, and the champion the previous one. The version is checked to be whole first. Nothing
     /// changes where it does not exist, is the champion already, is barred or damaged, or the grounds do not hold.
     pub fn promote(
         &self,
@@ -204,11 +204,11 @@ impl Registry {
         self.with_champion(entry, version)
     }
 
-    /// The aliases once `version` is the champion; loads it to see that it is whole.
+    /// The aliases once `version` is the champion, which must be whole.
     fn with_champion(&self, entry: &Entry, version: Version) -> Result<Aliases, RegistryError> {
         let version = self.beside_champion(entry, Some(version))?;
         if let Some(version) = version {
-            self.load(&entry.name, version)?;
+            self.check_whole(&entry.name, version)?;
         }
         let Aliases {
             champion,

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -19,6 +20,7 @@ pub mod manifest;
 mod stamp;
 mod timestamp;
 mod verdict;
+mod whole;
 
 pub use aliases::{Alias, Aliases, Author, Grounds, Promotion};
 pub use bars::Bar;
@@ -135,6 +137,7 @@ pub enum RegistryError {
 #[derive(Clone, Debug)]
 pub struct Registry {
     root: PathBuf,
+    whole: whole::Whole,
 }
 
 /// Largest `model.toml`, `manifest.json`, `aliases.json` or `gate.json` that is read.
@@ -149,7 +152,10 @@ impl Registry {
         let root = root.into();
         let is_folder = fs::metadata(&root).map_err(|e| io(&root, e))?.is_dir();
         if is_folder {
-            Ok(Self { root })
+            Ok(Self {
+                root,
+                whole: whole::Whole::default(),
+            })
         } else {
             Err(invalid(&root, "is not a folder"))
         }
@@ -202,6 +208,8 @@ impl Registry {
 
     /// Reads and checks one version: sha256 equal to the manifest's, names, shapes, finite values.
     pub fn load(&self, name: &ModelName, version: Version) -> Result<Loaded, RegistryError> {
+        // First the stamp: what comes after it is found out by it.
+        let (stamp, now) = (self.stamp(name, version)?, SystemTime::now());
         let spec = self.entry(name)?.spec;
         let folder = self.version_folder(name, version)?;
         let manifest = read_manifest(&folder)?;
@@ -219,6 +227,7 @@ impl Registry {
             .graph()
             .map_err(|e| invalid(&folder.join("..").join(SPEC), e))?;
         let weights = Weights::from_safetensors(&bytes, &graph).map_err(|e| invalid(&path, e))?;
+        self.whole.remember((name, version), stamp, now);
         Ok(Loaded {
             name: name.clone(),
             version,

@@ -1,15 +1,37 @@
 //! Whether files may have changed, told without reading them.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::model::{ModelName, Version};
 
 use super::{MANIFEST, Registry, RegistryError, SPEC, WEIGHTS, children};
 
-/// Length and moment of the files that a version is made of; a file that is not there has none.
+/// Of the files that a version is made of; a file that is not there has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp([Option<(u64, Option<SystemTime>)>; 3]);
+pub struct Stamp([Option<FileStamp>; 3]);
+
+/// What changes with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileStamp {
+    inode: u64,
+    length: u64,
+    modified: Option<SystemTime>,
+    /// When anything of it last changed, in nanoseconds since 1970: nobody can set it.
+    changed: i128,
+}
+
+impl Stamp {
+    /// Whether all files are there, and were last changed longer than this before `now`.
+    pub(super) fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let latest = now.as_nanos() as i128 - age.as_nanos() as i128;
+        self.0
+            .iter()
+            .all(|file| file.is_some_and(|file| file.changed < latest))
+    }
+}
 
 impl Registry {
     /// The names of the models' folders, in order. Unlike [`Registry::list`] it reads none of them, and passes over what
@@ -36,9 +58,14 @@ impl Registry {
     }
 }
 
-fn of(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+fn of(path: &Path) -> Option<FileStamp> {
     let facts = std::fs::metadata(path).ok()?;
-    Some((facts.len(), facts.modified().ok()))
+    Some(FileStamp {
+        inode: facts.ino(),
+        length: facts.len(),
+        modified: facts.modified().ok(),
+        changed: i128::from(facts.ctime()) * 1_000_000_000 + i128::from(facts.ctime_nsec()),
+    })
 }
 
 #[cfg(test)]
