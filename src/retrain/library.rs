@@ -43,7 +43,7 @@ pub(super) fn find(folder: &Path, name: &DatasetName) -> Result<Option<PathBuf>,
     Ok(None)
 }
 
-/// Whether the dataset that a run of `request` replays is there: as [`replayed`] finds it.
+/// Whether the dataset that a run of `request` replays is there: the one asked for, else the one that the parent learnt from.
 ///
 /// # Errors
 ///
