@@ -13,6 +13,7 @@ use crate::retrain::{
     self, DatasetName, Fault, Finished, Listener, Outcome, Parent, Phase, Place, Progress, Request,
     RetrainError,
 };
+use crate::train::Recipe;
 
 use super::version::registry;
 use super::{CliError, Common, config, print};
@@ -67,13 +68,16 @@ struct Asked {
     /// Begin from fresh weights in the last layer
     #[arg(long)]
     new_head: bool,
-    /// Passes over the images [default: as configured]
+    /// Hyper-parameters: seed or fast, as of `sconce train` [default: as configured for going on with a model]
+    #[arg(long, value_name = "NAME")]
+    recipe: Option<Recipe>,
+    /// Passes over the images [default: the recipe's, or as configured]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
     /// End with the first epoch that ends after so many minutes
     #[arg(long, value_name = "X")]
     minutes: Option<f64>,
-    /// Highest learning rate [default: as configured]
+    /// Highest learning rate [default: the recipe's, or as configured]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Seed of everything random
@@ -155,6 +159,7 @@ impl Asked {
             parent_model: self.parent_model.clone(),
             freeze: self.freeze,
             new_head: self.new_head,
+            recipe: self.recipe,
             epochs: self.epochs,
             minutes: self.minutes,
             learning_rate: self.learning_rate,
@@ -331,8 +336,8 @@ mod tests {
             &json!({"parent": "challenger", "parent_model": "pets"}),
         );
         check(
-            "--model digits --without-replay --replay-ratio 0 --epochs 2 --minutes 1.5 --learning-rate 0.1",
-            &json!({"without_replay": true, "replay_ratio": 0.0, "epochs": 2, "minutes": 1.5, "learning_rate": 0.1}),
+            "--model digits --without-replay --replay-ratio 0 --epochs 2 --minutes 1.5 --learning-rate 0.1 --recipe fast",
+            &json!({"without_replay": true, "replay_ratio": 0.0, "epochs": 2, "minutes": 1.5, "learning_rate": 0.1, "recipe": "fast"}),
         );
         check(
             "--model digits --seed 7 --no-promote --dry-run --lines --work w",

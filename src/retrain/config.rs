@@ -67,15 +67,23 @@ impl Config {
 
     /// The hyper-parameters of a run; `augment` is what the model says keeps a label.
     pub(super) fn training(&self, request: &Request, augment: Augment) -> train::Config {
+        let usual = match request.recipe {
+            Some(recipe) => recipe.config(augment, request.seed),
+            None => train::Config {
+                epochs: self.epochs,
+                batch_size: self.batch_size,
+                learning_rate: self.learning_rate,
+                // Falls to nothing, so that the last steps settle.
+                schedule: Schedule::OneCycle,
+                augment,
+                ..Recipe::Seed.config(Augment::default(), request.seed)
+            },
+        };
         train::Config {
-            epochs: request.epochs.unwrap_or(self.epochs),
-            batch_size: self.batch_size,
-            learning_rate: request.learning_rate.unwrap_or(self.learning_rate),
-            // Falls to nothing, so that the last steps settle.
-            schedule: Schedule::OneCycle,
-            augment,
+            epochs: request.epochs.unwrap_or(usual.epochs),
+            learning_rate: request.learning_rate.unwrap_or(usual.learning_rate),
             freeze: request.freeze,
-            ..Recipe::Seed.config(Augment::default(), request.seed)
+            ..usual
         }
     }
 }
@@ -115,5 +123,17 @@ mod tests {
         let changed = config.training(&request, Augment::default());
         assert_eq!((changed.epochs, changed.learning_rate), (7, 0.25));
         assert_eq!((changed.freeze, changed.seed), (2, 9));
+        request.recipe = Some(Recipe::Fast);
+        let fast = Recipe::Fast.config(Augment::default(), 9);
+        let changed = config.training(&request, Augment::default());
+        let expected = train::Config {
+            epochs: 7,
+            learning_rate: 0.25,
+            freeze: 2,
+            ..fast.clone()
+        };
+        assert_eq!(changed, expected);
+        (request.epochs, request.learning_rate, request.freeze) = (None, None, 0);
+        assert_eq!(config.training(&request, Augment::default()), fast);
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::ModelName;
+use crate::train::Recipe;
 
 use super::Parent;
 
@@ -41,13 +42,16 @@ pub struct Request {
     /// Begin from fresh weights in the last layer: for classes that mean something else than the parent's.
     #[serde(default)]
     pub new_head: bool,
-    /// Passes over the images, 1 to 1,000; unset: the configured number.
+    /// The hyper-parameters to train with; unset: those that are configured for going on with a model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipe: Option<Recipe>,
+    /// Passes over the images, 1 to 1,000; unset: the recipe's, or the configured number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
     /// Training ends with the first epoch that ends after so many minutes, above 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
-    /// Learning rate, above 0; unset: the configured one.
+    /// Highest learning rate, above 0; unset: the recipe's, or the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Seed of order, augmentation and dropout.
@@ -93,6 +97,7 @@ impl Request {
             parent_model: None,
             freeze: 0,
             new_head: false,
+            recipe: None,
             epochs: None,
             minutes: None,
             learning_rate: None,
